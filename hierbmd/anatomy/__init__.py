@@ -1,0 +1,1 @@
+"""Bones and density-measuring regions on the CT."""

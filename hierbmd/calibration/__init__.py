@@ -1,0 +1,1 @@
+"""From Hounsfield units to bone mineral density."""

@@ -1,0 +1,1 @@
+"""Frozen types of what flows between the parts; no files, no torch."""

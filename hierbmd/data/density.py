@@ -1,0 +1,88 @@
+"""What the toolkit is for: an areal-density image and a BMD value, each with its unit, material and region."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierbmd.geometry import Side
+
+RESEARCH_USE_ONLY = "Research use only. Not a medical device."
+
+
+class Material(enum.StrEnum):
+    """The mineral whose equivalent a density is given in. Scales of different materials are never mixed."""
+
+    HA = "HA"
+    K2HPO4 = "K2HPO4"
+
+
+class DensityClass(enum.StrEnum):
+    """WHO classes by T-score: normal T >= -1, osteoporosis T <= -2.5, low bone mass between."""
+
+    NORMAL = "normal"
+    LOW_BONE_MASS = "low bone mass (osteopenia)"
+    OSTEOPOROSIS = "osteoporosis"
+
+    @classmethod
+    def of(cls, t_score: float) -> DensityClass:
+        """The class of a T-score; boundaries are T >= -1 normal and T <= -2.5 osteoporosis."""
+        if t_score >= -1.0:
+            return cls.NORMAL
+        return cls.OSTEOPOROSIS if t_score <= -2.5 else cls.LOW_BONE_MASS
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A young-adult reference: mean and SD of areal BMD in g/cm2, with the population it was measured in."""
+
+    name: str
+    region: str
+    mean_g_cm2: float
+    sd_g_cm2: float
+
+    def t_score(self, bmd_g_cm2: float) -> float:
+        """(BMD - young-adult mean) / SD."""
+        return (bmd_g_cm2 - self.mean_g_cm2) / self.sd_g_cm2
+
+
+REFERENCES = {
+    "nhanes3-female-total-hip": Reference(
+        "NHANES III, non-Hispanic white women 20-29, Hologic", "total_hip", 0.942, 0.122
+    ),
+    "nhanes3-female-femoral-neck": Reference(
+        "NHANES III, non-Hispanic white women 20-29, Hologic", "femoral_neck", 0.858, 0.120
+    ),
+    "nhanes3-male-total-hip": Reference(
+        "NHANES III, non-Hispanic white men 20-29, Hologic (unverified)", "total_hip", 1.041, 0.144
+    ),
+    "nhanes3-male-femoral-neck": Reference(
+        "NHANES III, non-Hispanic white men 20-29, Hologic (unverified)", "femoral_neck", 0.934, 0.137
+    ),
+}
+"""Young-adult references, Looker et al., Osteoporos Int 1998; a DXA scale, so a T-score of a QCT value is nominal."""
+
+
+@dataclass(frozen=True)
+class DensityMap:
+    """An image of areal density: `areal_g_cm2` (H, W) float32 in g/cm2 of `material`, with its pixel size on the detector in mm."""
+
+    areal_g_cm2: NDArray[np.float32]
+    pixel_mm: tuple[float, float]
+    region: str
+    material: Material = Material.HA
+
+
+@dataclass(frozen=True)
+class Bmd:
+    """One BMD value of one region: areal, g/cm2, with its interval (low, high) where there is one."""
+
+    value_g_cm2: float
+    region: str
+    side: Side
+    material: Material = Material.HA
+    interval_g_cm2: tuple[float, float] | None = None
+    source: str = "predicted"

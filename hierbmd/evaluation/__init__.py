@@ -1,0 +1,1 @@
+"""Agreement, precision and screening figures with their intervals."""

@@ -1,0 +1,351 @@
+"""Frames and nothing else: where voxels, pixels and patients are.
+
+World is DICOM patient coordinates, LPS, in millimetres, float64. The camera frame has its origin at the X-ray source,
+x right along image columns, y down along rows, z from the source towards the detector. Pixel centres are at integers,
+(0, 0) at the top left. A transform is named `a_from_b` and maps column vectors of b to a.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierbmd.errors import BadAffine, GeometryMissing, NotOrthogonal, NotRigid
+
+Matrix = NDArray[np.float64]
+Vector = NDArray[np.float64]
+
+_RIGID_TOLERANCE = 1e-4
+_ORTHOGONAL_TOLERANCE_DEG = 0.1
+
+
+class Side(enum.StrEnum):
+    """Which side of the patient an image shows."""
+
+    LEFT = "left"
+    RIGHT = "right"
+    BOTH = "both"
+    NONE = "none"
+
+
+class View(enum.StrEnum):
+    """A standard projection; its rotation puts the patient in front of the source, head up.
+
+    AP: the patient's left is on the image's right. PA: the patient's left is on the image's left. LAT: left lateral,
+    the patient's left side at the detector and anterior on the image's right.
+    """
+
+    AP = "AP"
+    PA = "PA"
+    LAT = "LAT"
+
+    @property
+    def camera_from_world_rotation(self) -> Matrix:
+        """The 3x3 rotation whose rows are the camera's x, y and z axes in LPS."""
+        return np.array(_VIEW_ROWS[self], dtype=np.float64)
+
+
+_VIEW_ROWS: dict[View, list[list[float]]] = {
+    View.AP: [[1, 0, 0], [0, 0, -1], [0, 1, 0]],
+    View.PA: [[-1, 0, 0], [0, 0, -1], [0, -1, 0]],
+    View.LAT: [[0, -1, 0], [0, 0, -1], [1, 0, 0]],
+}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A lattice of voxel centres: `shape` is (ni, nj, nk) and `world_from_index` (4x4) maps (i, j, k, 1) to LPS mm.
+
+    Any axis order, any sign and any rotation are kept as they are; only singular or non-finite affines are refused
+    (BadAffine). Shear is allowed here, and `require_orthogonal` refuses it where it matters.
+    """
+
+    shape: tuple[int, int, int]
+    world_from_index: Matrix
+
+    def __post_init__(self) -> None:
+        matrix = np.array(self.world_from_index, dtype=np.float64)
+        matrix.setflags(write=False)
+        object.__setattr__(self, "world_from_index", matrix)
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        if matrix.shape != (4, 4) or not np.all(np.isfinite(matrix)):
+            raise BadAffine("the image's affine has values that are not finite", mend="write the image again")
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            raise BadAffine(f"the image is not three-dimensional, shape {self.shape}", mend="give one 3D volume")
+        if np.min(self.spacing_mm) < 1e-6 or abs(np.linalg.det(matrix[:3, :3])) < 1e-9 * np.prod(self.spacing_mm):
+            raise BadAffine("the image's affine is singular or has zero spacing", mend="write the image again")
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the other grid has the same shape and places every voxel within a thousandth of a millimetre."""
+        if not isinstance(other, Grid) or self.shape != other.shape:
+            return NotImplemented if not isinstance(other, Grid) else False
+        return bool(np.allclose(self.corners_world_mm, other.corners_world_mm, atol=1e-3, rtol=0))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def index_from_world(self) -> Matrix:
+        """The 4x4 inverse of `world_from_index`."""
+        return np.asarray(np.linalg.inv(self.world_from_index))
+
+    @property
+    def spacing_mm(self) -> Vector:
+        """The distance between neighbouring voxel centres along i, j and k, in mm."""
+        return np.asarray(np.linalg.norm(self.world_from_index[:3, :3], axis=0))
+
+    @property
+    def voxel_mm3(self) -> float:
+        """The volume of one voxel in mm3."""
+        return float(abs(np.linalg.det(self.world_from_index[:3, :3])))
+
+    @property
+    def centre_world_mm(self) -> Vector:
+        """The centre of the lattice in LPS mm: the default isocentre."""
+        middle = (np.array(self.shape, dtype=np.float64) - 1.0) / 2.0
+        return transform_points(self.world_from_index, middle)
+
+    @property
+    def corners_world_mm(self) -> Matrix:
+        """The eight outermost voxel centres, (8, 3), in LPS mm; the order is fixed by the index axes."""
+        ends = [(0.0, n - 1.0) for n in self.shape]
+        return transform_points(
+            self.world_from_index, np.array([[i, j, k] for i in ends[0] for j in ends[1] for k in ends[2]])
+        )
+
+    @property
+    def axis_codes(self) -> str:
+        """The patient direction that each index axis grows towards, as in "LPS": one letter of LRPASI an axis."""
+        directions = self.world_from_index[:3, :3] / self.spacing_mm
+        codes = []
+        for axis in directions.T:
+            world_axis = int(np.argmax(np.abs(axis)))
+            codes.append("LPS"[world_axis] if axis[world_axis] > 0 else "RAI"[world_axis])
+        return "".join(codes)
+
+    def require_orthogonal(self, where: object = "") -> None:
+        """Raise NotOrthogonal, with the angle, when the index axes are not at right angles (gantry tilt, shear)."""
+        directions = self.world_from_index[:3, :3] / self.spacing_mm
+        off_diagonal = (directions.T @ directions)[np.triu_indices(3, 1)]
+        off_deg = float(np.degrees(np.max(np.abs(np.arcsin(np.clip(off_diagonal, -1, 1))))))
+        if off_deg > _ORTHOGONAL_TOLERANCE_DEG:
+            raise NotOrthogonal(
+                f"not orthogonal ({off_deg:.1f} deg)",
+                where=where,
+                mend="ask for resampling, or correct the gantry tilt",
+            )
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A cone-beam X-ray camera: a point source at the origin and a flat detector at z = `sdd_mm`.
+
+    `size_px` is (W, H), columns then rows; `pixel_mm` is (du, dv) on the detector; `principal_px` is (u0, v0), where
+    the z axis meets the detector, the image's centre by default.
+    """
+
+    sdd_mm: float
+    size_px: tuple[int, int]
+    pixel_mm: tuple[float, float]
+    principal_px: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        width, height = (int(n) for n in self.size_px)
+        du, dv = (float(x) for x in self.pixel_mm)
+        if not (
+            np.isfinite(self.sdd_mm)
+            and self.sdd_mm > 0
+            and min(width, height) >= 1
+            and np.isfinite(du + dv)
+            and min(du, dv) > 0
+        ):
+            raise GeometryMissing(
+                f"not a camera: sdd_mm {self.sdd_mm}, size_px {self.size_px}, pixel_mm {self.pixel_mm}",
+                mend="all are finite and above zero",
+            )
+        object.__setattr__(self, "sdd_mm", float(self.sdd_mm))
+        object.__setattr__(self, "size_px", (width, height))
+        object.__setattr__(self, "pixel_mm", (du, dv))
+        principal = ((width - 1) / 2.0, (height - 1) / 2.0) if self.principal_px is None else self.principal_px
+        object.__setattr__(self, "principal_px", (float(principal[0]), float(principal[1])))
+
+    @property
+    def centre_px(self) -> tuple[float, float]:
+        """Where the z axis meets the detector, (u0, v0) in pixels: `principal_px`, never None."""
+        assert self.principal_px is not None
+        return self.principal_px
+
+    @property
+    def intrinsics(self) -> Matrix:
+        """The 3x3 matrix K: (u, v, 1) ~ K (x, y, z) for a point in camera mm."""
+        du, dv = self.pixel_mm
+        u0, v0 = self.centre_px
+        return np.array([[self.sdd_mm / du, 0, u0], [0, self.sdd_mm / dv, v0], [0, 0, 1.0]])
+
+    def detector_points_mm(self) -> Matrix:
+        """The pixel centres in the camera frame, (H, W, 3), mm."""
+        width, height = self.size_px
+        x = (np.arange(width) - self.centre_px[0]) * self.pixel_mm[0]
+        y = (np.arange(height) - self.centre_px[1]) * self.pixel_mm[1]
+        points = np.empty((height, width, 3))
+        points[..., 0], points[..., 1], points[..., 2] = x[None, :], y[:, None], self.sdd_mm
+        return points
+
+    def pixels_from_camera(self, points_camera_mm: Matrix) -> Matrix:
+        """Project points (..., 3) in camera mm to pixels (..., 2) as (u, v)."""
+        homogeneous = points_camera_mm @ self.intrinsics.T
+        return np.asarray(homogeneous[..., :2] / homogeneous[..., 2:])
+
+    def resized(self, factor: int) -> Camera:
+        """The camera whose pixels are blocks of factor x factor of these; a rest at the end is dropped."""
+        width, height = self.size_px
+        shift = (factor - 1) / 2.0
+        principal = ((self.centre_px[0] - shift) / factor, (self.centre_px[1] - shift) / factor)
+        pixel_mm = (self.pixel_mm[0] * factor, self.pixel_mm[1] * factor)
+        return replace(self, size_px=(width // factor, height // factor), pixel_mm=pixel_mm, principal_px=principal)
+
+    def cropped(self, left_px: int, top_px: int, size_px: tuple[int, int]) -> Camera:
+        """The camera of the sub-image of `size_px` (W, H) whose top left pixel is (left_px, top_px)."""
+        principal = (self.centre_px[0] - left_px, self.centre_px[1] - top_px)
+        return replace(self, size_px=size_px, principal_px=principal)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A motion of the patient about the isocentre in camera axes, as a pose is written on the command line.
+
+    Angles in degrees are extrinsic rotations about camera x, y, z in that order; translations are in mm.
+    """
+
+    rx_deg: float = 0.0
+    ry_deg: float = 0.0
+    rz_deg: float = 0.0
+    tx_mm: float = 0.0
+    ty_mm: float = 0.0
+    tz_mm: float = 0.0
+
+    @property
+    def rotation(self) -> Matrix:
+        """The 3x3 rotation of the motion, scipy's Rotation.from_euler("xyz", ..., degrees=True)."""
+        from scipy.spatial.transform import Rotation
+
+        return np.asarray(Rotation.from_euler("xyz", [self.rx_deg, self.ry_deg, self.rz_deg], degrees=True).as_matrix())
+
+    @property
+    def translation_mm(self) -> Vector:
+        """(tx, ty, tz) in camera mm."""
+        return np.array([self.tx_mm, self.ty_mm, self.tz_mm], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a patient stands before the source: the view, the isocentre in LPS mm and its distance from the source."""
+
+    view: View
+    isocentre_world_mm: Vector
+    source_isocentre_mm: float
+
+    def camera_from_world(self, motion: Motion | None = None) -> Matrix:
+        """X_cam = R R_view (X_world - isocentre) + (0, 0, source_isocentre_mm) + t, as a 4x4."""
+        motion = motion or Motion()
+        rotation = motion.rotation @ self.view.camera_from_world_rotation
+        shift = np.array([0.0, 0.0, self.source_isocentre_mm]) + motion.translation_mm
+        return rigid_matrix(rotation, shift - rotation @ np.asarray(self.isocentre_world_mm, dtype=np.float64))
+
+    def motion_of(self, camera_from_world: Matrix) -> Motion:
+        """The motion that gives this pose: the inverse of `camera_from_world`."""
+        from scipy.spatial.transform import Rotation
+
+        pose = require_rigid(camera_from_world)
+        rotation = pose[:3, :3] @ self.view.camera_from_world_rotation.T
+        isocentre_camera = transform_points(pose, np.asarray(self.isocentre_world_mm, dtype=np.float64))
+        shift = isocentre_camera - np.array([0.0, 0.0, self.source_isocentre_mm])
+        angles = Rotation.from_matrix(rotation).as_euler("xyz", degrees=True)
+        return Motion(*(float(x) for x in (*angles, *shift)))
+
+
+@dataclass(frozen=True)
+class ProjectionGeometry:
+    """Where things are for one image: the camera, its pose, and what the image shows. The geometry file holds one.
+
+    `camera_from_world` is 4x4 and rigid with determinant +1 (NotRigid otherwise).
+    """
+
+    camera: Camera
+    camera_from_world: Matrix
+    view: View
+    side: Side = Side.NONE
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "camera_from_world", require_rigid(self.camera_from_world))
+        object.__setattr__(self, "view", View(self.view))
+        object.__setattr__(self, "side", Side(self.side))
+
+    @property
+    def source_world_mm(self) -> Vector:
+        """The X-ray source in LPS mm."""
+        return transform_points(invert_rigid(self.camera_from_world), np.zeros(3))
+
+
+def transform_points(a_from_b: Matrix, points_b: Matrix) -> Matrix:
+    """Map points (..., 3) by a 4x4 affine."""
+    return np.asarray(points_b) @ a_from_b[:3, :3].T + a_from_b[:3, 3]
+
+
+def rigid_matrix(rotation: Matrix, translation_mm: Vector) -> Matrix:
+    """The 4x4 of a 3x3 rotation followed by a translation in mm."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation
+    matrix[:3, 3] = translation_mm
+    return matrix
+
+
+def invert_rigid(a_from_b: Matrix) -> Matrix:
+    """The inverse of a rigid 4x4."""
+    rotation = a_from_b[:3, :3]
+    return rigid_matrix(rotation.T, -rotation.T @ a_from_b[:3, 3])
+
+
+def require_rigid(matrix: Any, where: object = "") -> Matrix:
+    """The matrix as a read-only float64 4x4, or NotRigid with its determinant: rotation and translation only."""
+    pose = np.array(matrix, dtype=np.float64)
+    if pose.shape != (4, 4) or not np.all(np.isfinite(pose)):
+        raise NotRigid(
+            f"a pose is a finite 4x4 matrix, not shape {pose.shape}", where=where, mend="give camera_from_world"
+        )
+    rotation = pose[:3, :3]
+    determinant = float(np.linalg.det(rotation))
+    unit = np.allclose(rotation @ rotation.T, np.eye(3), atol=_RIGID_TOLERANCE)
+    if not unit or determinant < 0 or not np.allclose(pose[3], [0, 0, 0, 1], atol=1e-9):
+        raise NotRigid(
+            f"the pose is not rigid: determinant {determinant:.4g}",
+            where=where,
+            mend="rotation and translation only, no flip, no scale",
+        )
+    pose.setflags(write=False)
+    return pose
+
+
+def moved(camera_from_world: Matrix, twist: Vector, pivot_world_mm: Vector) -> Matrix:
+    """The pose after a small motion of the patient in camera axes about a pivot: X' = R(w) (X - c) + c + t.
+
+    `twist` is (wx, wy, wz, tx, ty, tz): a rotation vector in radians and a translation in mm, both in camera axes;
+    c is the pivot's place in the camera frame. The projector's pose Jacobian is with respect to this twist at zero.
+    """
+    from scipy.spatial.transform import Rotation
+
+    rotation = Rotation.from_rotvec(np.asarray(twist[:3], dtype=np.float64)).as_matrix()
+    pivot = transform_points(camera_from_world, np.asarray(pivot_world_mm, dtype=np.float64))
+    motion = rigid_matrix(rotation, pivot - rotation @ pivot + np.asarray(twist[3:], dtype=np.float64))
+    return np.asarray(motion @ camera_from_world)
+
+
+def rotation_angle_deg(rotation: Matrix) -> float:
+    """The angle of a 3x3 rotation in degrees."""
+    sine = np.linalg.norm(
+        [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]]
+    )
+    return float(np.degrees(np.arctan2(sine, np.trace(rotation) - 1.0)))

@@ -1,0 +1,1 @@
+"""Spectra, attenuation, scatter, noise and detector response."""

@@ -1,0 +1,1 @@
+"""Virtual patients and radiographs with known truth."""

@@ -1,0 +1,1 @@
+"""Data modules, checkpoints and export for the stages."""
