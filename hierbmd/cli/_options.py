@@ -21,7 +21,7 @@ def parse(command: str, kind: type[Options], argv: list[str]) -> Options:
     """The options of a command from its arguments and configuration files.
 
     A field `sdd_mm` is the flag `--sdd-mm` and the YAML key `sdd_mm`. A tuple takes `a,b,c` (and two numbers `WxH`).
-    Wrong flags and values end with status 2; an unknown key in a configuration file raises BadConfig, nearest key named.
+    Wrong flags and values end with status 2; an unknown key in a configuration file raises BadConfig.
     """
     parser = ArgumentParser(prog=f"hierbmd {command}", description=_first_line(kind), exit_on_error=False)
     parser.add_argument("--config", action=ActionConfigFile, help="a YAML file with the options below")

@@ -10,9 +10,9 @@ from hierbmd.data.density import Material
 
 @dataclass(frozen=True)
 class Calibration:
-    """rho[mg/cm3] = slope * HU + intercept, of `material`; `method` says where it came from ("given", "phantom", "internal").
+    """The line rho[mg/cm3] = slope * HU + intercept, of `material`.
 
-    `residual_mg_cm3` is the root mean square over the rods, None where the line was given; `rods` lists what was read.
+    `method` says where it came from ("given", "phantom", "internal"). `residual_mg_cm3` is the root mean square over the rods, None where the line was given; `rods` lists what was read.
     """
 
     slope: float

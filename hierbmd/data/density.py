@@ -68,7 +68,7 @@ REFERENCES = {
 
 @dataclass(frozen=True)
 class DensityMap:
-    """An image of areal density: `areal_g_cm2` (H, W) float32 in g/cm2 of `material`, with its pixel size on the detector in mm."""
+    """An image of areal density: `areal_g_cm2` (H, W) float32 in g/cm2 of `material`; `pixel_mm` is on the detector."""
 
     areal_g_cm2: NDArray[np.float32]
     pixel_mm: tuple[float, float]

@@ -15,8 +15,8 @@ from hierbmd.geometry import Camera, Side, View
 class Radiograph:
     """A radiograph: `pixels` (H, W) float32, larger where more was absorbed (bone is bright), in arbitrary units.
 
-    `pixel_mm` is (du, dv) on the detector and `sdd_mm` the source-detector distance; None where the file does not say and
-    no option did. `source_isocentre_mm` is the source-patient distance where known. `view` and `side` likewise.
+    `pixel_mm` is (du, dv) on the detector and `sdd_mm` the source-detector distance; None where neither the file nor an
+    option says. `source_isocentre_mm` is the source-patient distance where known. `view` and `side` likewise.
     """
 
     pixels: NDArray[np.float32]
@@ -33,7 +33,7 @@ class Radiograph:
 
     @property
     def camera(self) -> Camera:
-        """The camera with the principal point at the image's centre; GeometryMissing when spacing or distance is not known."""
+        """The camera, principal point at the image's centre; GeometryMissing without spacing or distance."""
         if self.pixel_mm is None or self.sdd_mm is None:
             missing = " and ".join(
                 n for n, v in (("--pixel-mm", self.pixel_mm), ("--sdd-mm", self.sdd_mm)) if v is None

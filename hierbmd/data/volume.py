@@ -59,7 +59,7 @@ class LabelMap:
         return self.scheme[name]
 
     def select(self, names: Iterable[str]) -> NDArray[np.uint8]:
-        """Channels for the projector: (ni, nj, nk) uint8 with 0 for background and n for the n-th name given, from 1."""
+        """Channels for the projector: (ni, nj, nk) uint8, 0 for background and n for the n-th name given, from 1."""
         table = np.zeros(int(self.ids.max()) + 1, dtype=np.uint8)
         for channel, name in enumerate(names, start=1):
             table[self.id_of(name)] = channel

@@ -29,7 +29,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         reason = error.strerror or str(error)
         raise OutputUnwritable(f"cannot write ({reason})", where=final, mend="give another --out") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
 
 
 def write_json(path: str | Path, value: Any) -> None:
