@@ -17,7 +17,7 @@ hu = numpy.where((i - 20) ** 2 + (j - 15) ** 2 + (k - 10) ** 2 < 64, 300, -1000)
 nibabel.save(nibabel.Nifti1Image(hu, numpy.diag([2.0, 2.0, 2.0, 1.0])), sys.argv[1])
 """
 
-_FLAGS = "--view AP --sdd-mm 1000 --source-isocenter-mm 900 --size 64x64 --pixel-mm 2".split()
+_FLAGS = ["--view=AP", "--sdd-mm=1000", "--source-isocenter-mm=900", "--size=64x64", "--pixel-mm=2"]
 
 
 def main() -> None:

@@ -12,7 +12,8 @@ from hierbmd.data.density import Material
 class Calibration:
     """The line rho[mg/cm3] = slope * HU + intercept, of `material`.
 
-    `method` says where it came from ("given", "phantom", "internal"). `residual_mg_cm3` is the root mean square over the rods, None where the line was given; `rods` lists what was read.
+    `method` says where it came from ("given", "phantom", "internal"). `residual_mg_cm3` is the root mean square over
+    the rods, None where the line was given; `rods` lists what was read.
     """
 
     slope: float

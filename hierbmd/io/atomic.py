@@ -14,7 +14,7 @@ from hierbmd.errors import BadConfig, OutputUnwritable
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary sibling to write to; it takes the final name when the block ends well, and is removed otherwise.
+    """Yield a temporary sibling; it takes the final name when the block ends well, and is removed otherwise.
 
     The parent folder is made. The temporary name keeps the suffixes, which writers go by. OutputUnwritable says why a
     folder cannot be written (read-only, disk full); what stood at `path` before is then still there.
