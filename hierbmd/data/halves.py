@@ -1,0 +1,170 @@
+"""One side of a hip radiograph, as the learning stages see it: split, resampled, and turned to look like a right hip.
+
+The canonical half image is `HalfFrame.size_px` pixels of `HalfFrame.pixel_mm` on the detector, lateral on the image's
+left, medial on its right: a right hip in AP. The other side is mirrored to it. A mirrored image has no rigid camera
+(its determinant would be -1), so a half carries the exact camera of the image before mirroring, and the fact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierbmd.data.radiograph import Radiograph
+from hierbmd.errors import SideConflict, ViewConflict
+from hierbmd.geometry import Camera, Side, View
+from hierbmd.options import option
+
+CANONICAL_SIDE = Side.RIGHT
+"""The side, seen in AP, that every half image is made to look like."""
+
+BODY_SIDES = (Side.LEFT, Side.RIGHT)
+
+_LEAST_COVER = 0.5
+_AIR_PERCENTILE = 1.0
+
+Image = TypeVar("Image", NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_], NDArray[np.float64])
+
+
+@dataclass(frozen=True)
+class HalfFrame:
+    """The lattice of a canonical half image: its size and its pixel size on the detector."""
+
+    size_px: tuple[int, int] = option("columns and rows (W, H) of one side's image", (128, 256))
+    pixel_mm: tuple[float, float] = option("pixel size on the detector, across and down, mm", (1.6, 1.6))
+
+
+@dataclass(frozen=True)
+class HalfCamera:
+    """Where a half image is: `camera` sees the image before mirroring; `mirrored` says whether that was done."""
+
+    camera: Camera
+    side: Side
+    view: View
+    mirrored: bool
+
+    def canonical(self, image: Image) -> Image:
+        """An image (..., H, W) seen by `camera`, turned to the canonical look."""
+        return np.ascontiguousarray(image[..., ::-1]) if self.mirrored else image
+
+    def upright(self, image: Image) -> Image:
+        """A canonical image (..., H, W) turned back to what `camera` sees; the inverse of `canonical`."""
+        return self.canonical(image)
+
+    def canonical_pixels(self, points_camera_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where points (..., 3) in camera mm appear in the canonical image, (..., 2) as (u, v)."""
+        pixels = self.camera.pixels_from_camera(points_camera_mm)
+        if self.mirrored:
+            pixels[..., 0] = self.camera.size_px[0] - 1 - pixels[..., 0]
+        return pixels
+
+
+@dataclass(frozen=True)
+class Half:
+    """One side of a radiograph in the canonical look: `pixels` (H, W) float32, bone bright, `covered` (H, W) bool.
+
+    Pixels outside the radiograph are not covered; they hold the radiograph's air level (its first percentile).
+    """
+
+    pixels: NDArray[np.float32]
+    covered: NDArray[np.bool_]
+    geometry: HalfCamera
+    source_isocentre_mm: float | None = None
+
+    @property
+    def side(self) -> Side:
+        """Which side of the patient this is."""
+        return self.geometry.side
+
+
+def sides_shown(radiograph: Radiograph) -> tuple[Side, ...]:
+    """The sides that a radiograph says it shows, left first; SideConflict when it does not say."""
+    if radiograph.side in BODY_SIDES:
+        return (radiograph.side,)
+    if radiograph.side == Side.BOTH:
+        return BODY_SIDES
+    raise SideConflict("the radiograph does not say which side it shows", mend="give --side left, right or both")
+
+
+def half_camera(
+    radiograph: Radiograph,
+    side: Side,
+    frame: HalfFrame,
+    *,
+    midline_px: float | None = None,
+    camera: Camera | None = None,
+) -> HalfCamera:
+    """The exact camera of one side's half image, without touching pixels.
+
+    A bilateral AP or PA image is cut at `midline_px` (the image's middle by default, in pixels of the radiograph): the
+    half's medial edge lies there. A unilateral image is used whole, centred. `camera` replaces the radiograph's own
+    when its principal point is not the centre. Errors: SideConflict (side missing, or not in this image), ViewConflict
+    (lateral or missing view), GeometryMissing.
+    """
+    side = Side(side)
+    _require_frontal(radiograph.view)
+    if side not in sides_shown(radiograph):
+        raise SideConflict(f"the radiograph shows side {radiograph.side}, not {side}", mend="correct --side")
+    assert radiograph.view is not None
+    whole = camera or radiograph.camera
+    on_image_left = (side == Side.RIGHT) == (radiograph.view == View.AP)
+    middle_px = (radiograph.size_px[0] - 1) / 2.0
+    centre_x_mm = ((middle_px if midline_px is None else midline_px) - whole.centre_px[0]) * whole.pixel_mm[0]
+    if radiograph.side == Side.BOTH:
+        centre_x_mm += (-0.5 if on_image_left else 0.5) * frame.size_px[0] * frame.pixel_mm[0]
+    centre_y_mm = ((radiograph.size_px[1] - 1) / 2.0 - whole.centre_px[1]) * whole.pixel_mm[1]
+    principal_px = (
+        (frame.size_px[0] - 1) / 2.0 - centre_x_mm / frame.pixel_mm[0],
+        (frame.size_px[1] - 1) / 2.0 - centre_y_mm / frame.pixel_mm[1],
+    )
+    exact = Camera(whole.sdd_mm, frame.size_px, frame.pixel_mm, principal_px)
+    return HalfCamera(exact, side, radiograph.view, mirrored=not on_image_left)
+
+
+def half_radiograph(
+    radiograph: Radiograph,
+    side: Side,
+    frame: HalfFrame,
+    *,
+    midline_px: float | None = None,
+    camera: Camera | None = None,
+) -> Half:
+    """One side of a radiograph, resampled to the frame and turned to the canonical look.
+
+    A pixel is the mean of the radiograph over its footprint (linear interpolation where the radiograph is coarser), so
+    that nothing aliases. Pixels across the midline of a bilateral image belong to the other half and are never shown.
+    Errors as `half_camera`.
+    """
+    geometry = half_camera(radiograph, side, frame, midline_px=midline_px, camera=camera)
+    whole = camera or radiograph.camera
+    columns = _footprints(geometry.camera, whole, axis=0)
+    rows = _footprints(geometry.camera, whole, axis=1)
+    cover = rows.sum(axis=1)[:, None] * columns.sum(axis=1)[None, :]
+    covered = cover >= _LEAST_COVER
+    mean = rows @ radiograph.pixels.astype(np.float64) @ columns.T / np.maximum(cover, 1e-12)
+    pixels = np.where(covered, mean, np.percentile(radiograph.pixels, _AIR_PERCENTILE)).astype(np.float32)
+    return Half(geometry.canonical(pixels), geometry.canonical(covered), geometry, radiograph.source_isocentre_mm)
+
+
+def _require_frontal(view: View | None) -> None:
+    if view is None:
+        raise ViewConflict("the radiograph does not say its view", mend="give --view AP or PA")
+    if view not in (View.AP, View.PA):
+        raise ViewConflict(f"a hip is read on an AP or PA radiograph, not {view}", mend="give a frontal radiograph")
+
+
+def _footprints(to: Camera, source: Camera, *, axis: int) -> NDArray[np.float64]:
+    """Weights (n_to, n_source): the share of each target footprint that each source pixel fills, along one axis.
+
+    A footprint is as wide as the wider of the two pixels; rows sum to 1 inside the source and to less at its rim.
+    """
+    places_mm = (np.arange(to.size_px[axis]) - to.centre_px[axis]) * to.pixel_mm[axis]
+    places_px = places_mm / source.pixel_mm[axis] + source.centre_px[axis]
+    width_px = max(to.pixel_mm[axis] / source.pixel_mm[axis], 1.0)
+    pixels = np.arange(source.size_px[axis])
+    start = np.maximum(places_px[:, None] - width_px / 2, pixels[None, :] - 0.5)
+    end = np.minimum(places_px[:, None] + width_px / 2, pixels[None, :] + 0.5)
+    return np.asarray(np.maximum(end - start, 0.0) / width_px)

@@ -1,0 +1,90 @@
+"""Training pairs: half a radiograph with the areal-density images that its bones cast at their registered poses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierbmd.data.density import Material
+from hierbmd.data.halves import HalfFrame
+from hierbmd.geometry import Side, View
+
+BONES = ("hip", "femur")
+"""The channels of `TrainingPair.bones`, in order: the hemipelvis and the femur of the pair's side."""
+
+REGION = "total_hip"
+"""The region that is measured; hierbmd.anatomy.regions defines it."""
+
+
+@dataclass(frozen=True)
+class PairRecord:
+    """One row of `pairs.csv`: whose half this is, its BMD with the source, and how the images came to be.
+
+    `bmd_g_cm2` is what a model learns: the manifest's value with its own `bmd_source`, or the QCT value ("qct").
+    `bmd_qct_g_cm2` is the region's areal BMD at the standard AP view from the CT, always;
+    `region_bmd_at_pose_g_cm2` the same at the radiograph's pose (what a perfect image would read). `outcomes` names a
+    registration outcome for each bone. `extra` holds the manifest's unknown columns.
+    """
+
+    pair_id: str
+    subject: str
+    side: Side
+    bmd_g_cm2: float
+    bmd_source: str
+    bmd_qct_g_cm2: float
+    region_bmd_at_pose_g_cm2: float
+    outcomes: Mapping[str, str]
+    radiograph: str
+    radiograph_sha256: str
+    view: View
+    sdd_mm: float
+    source_isocentre_mm: float
+    mirrored: bool
+    split: str = ""
+    age: float | None = None
+    sex: str = ""
+    height_cm: float | None = None
+    weight_kg: float | None = None
+    metal: bool = False
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainingPair:
+    """One pair in the canonical half frame: everything (H, W), float32 unless said otherwise.
+
+    `radiograph` is raw and bone bright; `bones` (2, H, W) the areal density of hip and femur in g/cm2; `region` that
+    of the measured region; `region_mask` (H, W) uint8 where the region is seen.
+    """
+
+    record: PairRecord
+    radiograph: NDArray[np.float32]
+    bones: NDArray[np.float32]
+    region: NDArray[np.float32]
+    region_mask: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        shape = self.radiograph.shape
+        fits = self.bones.shape == (len(BONES), *shape) and self.region.shape == self.region_mask.shape == shape
+        if not fits:
+            raise ValueError(f"the images of pair {self.record.pair_id} are not of one size {shape}")
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """What holds for every pair of a data set: frame, bones, region, material and, where all agree, the geometry.
+
+    `sdd_mm`, `source_isocentre_mm` and `view` are None where the pairs differ; each pair's record says its own.
+    """
+
+    frame: HalfFrame
+    material: Material = Material.HA
+    region: str = REGION
+    bones: tuple[str, ...] = BONES
+    sdd_mm: float | None = None
+    source_isocentre_mm: float | None = None
+    view: View | None = None
+    simulated: bool = False
