@@ -111,7 +111,7 @@ def write_pair(folder: str | Path, pair: TrainingPair) -> Path:
 def read_pair_images(path: str | Path) -> dict[str, Any]:
     """The arrays of one pair file by name; BadManifest when it is missing, truncated or holds something else."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             return {name: stored[name] for name in _IMAGES}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise BadManifest(f"not a readable pair ({error})", where=path, mend="prepare the data set again") from None
