@@ -1,1 +1,1 @@
-"""Agreement, precision and screening figures with their intervals."""
+"""How good a prediction is: agreement, precision, screening and density images; the only home of metrics."""
