@@ -1,0 +1,63 @@
+"""The third stage's network: one BMD value from the density network's encoder."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hierbmd.models.density import DensityNet, DensityOutput
+
+
+class BmdNet(nn.Module):
+    """A regression head on the encoder of a density network, which it carries along for the density image.
+
+    Every encoder feature is averaged twice, over the image and over the measured region as the network sees it, and two
+    linear layers turn the averages into a correction of the region's mean, in g/cm2. The last layer starts at zero, so
+    that training starts from the second stage's readout. Without `from_readout` it gives the value by itself, and
+    starts at `mean_g_cm2`, the training patients' mean.
+    """
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(
+        self, density: DensityNet, *, hidden: int = 32, from_readout: bool = True, mean_g_cm2: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.settings = {"hidden": hidden, "from_readout": from_readout}
+        self.density = density
+        self.from_readout = from_readout
+        pooled = 2 * sum(density.generator.feature_channels)
+        self.norm = nn.LayerNorm(pooled)
+        self.hidden = nn.Linear(pooled, hidden)
+        self.value = nn.Linear(hidden, 1)
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("offset", torch.tensor(0.0 if from_readout else mean_g_cm2))
+        nn.init.zeros_(self.value.weight)
+        nn.init.zeros_(self.value.bias)
+
+    def set_readout(self, slope: float, intercept: float) -> None:
+        """Start from slope * region mean + intercept, the second stage's recalibrated readout."""
+        self.scale.fill_(slope)
+        self.offset.fill_(intercept)
+
+    def forward(self, radiograph: Tensor) -> tuple[Tensor, DensityOutput]:
+        """BMD (B,) in g/cm2 and the density output of a radiograph (B, 1, H, W)."""
+        features = self.density.encode(radiograph)
+        output = self.density.decode(features, radiograph.shape[-2:])
+        correction = self.value(functional.leaky_relu(self.hidden(self.norm(self._pooled(features, output))), 0.1))[
+            :, 0
+        ]
+        base = self.offset + self.scale * output.region_mean if self.from_readout else self.offset
+        return base + correction, output
+
+    def _pooled(self, features: list[Tensor], output: DensityOutput) -> Tensor:
+        assert output.mask_logits is not None
+        inside = torch.sigmoid(output.mask_logits)
+        means = []
+        for feature in features:
+            weight = functional.adaptive_avg_pool2d(inside, [feature.shape[-2], feature.shape[-1]])
+            over_region = (feature * weight).sum((-2, -1)) / weight.sum((-2, -1)).clamp_min(1e-3)
+            means += [feature.mean((-2, -1)), over_region]
+        return torch.cat(means, dim=1).float()
