@@ -1,11 +1,16 @@
-"""Shared fixtures: the real data, where there is any."""
+"""Shared fixtures: the real data, where there is any, and a tiny made-up data set."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from hierbmd.data.pairs import TrainingPair
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -17,3 +22,61 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real data: set HIERBMD_DATA or put shared/data beside the project")
     return folder
+
+
+_SPLIT_OF = ["train"] * 10 + ["val"] * 2 + ["test"] * 12
+
+
+@pytest.fixture(scope="session")
+def hip_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 24 made-up patients (10 train, 2 val, 12 test), both hips, two poses: blobs of known mean density.
+
+    The radiograph is 2 + the true density image, so that a reader can be written in a line; frame 32 x 64 px.
+    """
+    from hierbmd.data.halves import HalfFrame
+    from hierbmd.data.pairs import DatasetCard
+    from hierbmd.geometry import View
+    from hierbmd.io.dataset import write_dataset, write_pair
+
+    folder = tmp_path_factory.mktemp("hip_dataset")
+    generator = np.random.default_rng(11)
+    pairs = []
+    for patient, split in enumerate(_SPLIT_OF):
+        bmd_g_cm2 = float(generator.uniform(0.55, 1.15))
+        for side in ("left", "right"):
+            for pose in range(2):
+                pairs.append(_blob_pair(f"p{patient:02d}", side, pose, bmd_g_cm2, split=split))
+                write_pair(folder, pairs[-1])
+    card = DatasetCard(HalfFrame((32, 64), (3.0, 3.0)), view=View.AP, simulated=True)
+    write_dataset(folder, card, [pair.record for pair in pairs])
+    return folder
+
+
+def _blob_pair(subject: str, side: str, pose: int, bmd_g_cm2: float, *, split: str) -> TrainingPair:
+    from hierbmd.data.pairs import PairRecord, TrainingPair
+    from hierbmd.data.splits import pixels_sha256
+    from hierbmd.geometry import Side, View
+
+    rows, columns = np.mgrid[:64, :32]
+    blob = np.clip(1.0 - ((rows - 30 - pose) ** 2 + (columns - 16) ** 2) / 150.0, 0, None)
+    mask = blob > 0
+    region = np.where(mask, blob * bmd_g_cm2 / blob[mask].mean(), 0).astype(np.float32)
+    radiograph = region + np.float32(2)
+    record = PairRecord(
+        pair_id=f"{subject}_{side}_{pose}",
+        subject=subject,
+        side=Side(side),
+        bmd_g_cm2=bmd_g_cm2,
+        bmd_source="qct",
+        bmd_qct_g_cm2=bmd_g_cm2,
+        region_bmd_at_pose_g_cm2=bmd_g_cm2,
+        outcomes={"hip": "converged", "femur": "converged"},
+        radiograph=f"{subject}_{pose}.dcm",
+        radiograph_sha256=pixels_sha256(radiograph),
+        view=View.AP,
+        sdd_mm=1000.0,
+        source_isocentre_mm=900.0,
+        mirrored=side == "left",
+        split=split,
+    )
+    return TrainingPair(record, radiograph, np.stack([region, region]), region, mask.astype(np.uint8))

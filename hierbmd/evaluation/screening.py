@@ -96,7 +96,17 @@ def screening(
         shares = [Estimate.undefined(no_threshold)] * 4
     else:
         shares = _proportions(values <= threshold_g_cm2, truth)
-    return Screening(auc_delong(-values, truth), *shares, threshold_g_cm2, int(np.sum(truth)), len(truth))
+    sensitivity, specificity, ppv, npv = shares
+    return Screening(
+        auc_delong(-values, truth),
+        sensitivity,
+        specificity,
+        ppv,
+        npv,
+        threshold_g_cm2=threshold_g_cm2,
+        n_positive=int(np.sum(truth)),
+        n_patients=len(truth),
+    )
 
 
 def _proportions(called: Flags, truth: Flags) -> list[Estimate]:

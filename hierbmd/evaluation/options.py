@@ -1,0 +1,27 @@
+"""How a model is evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hierbmd.options import option
+
+SplitName = Literal["train", "val", "test"]
+ReferenceName = Literal[
+    "nhanes3-female-total-hip", "nhanes3-female-femoral-neck", "nhanes3-male-total-hip", "nhanes3-male-femoral-neck"
+]
+"""The keys of hierbmd.data.density.REFERENCES."""
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """Which patients, against which young-adult reference, and how the intervals are drawn."""
+
+    split: SplitName = option("the split to evaluate on; test holds the patients never seen", "test")
+    reference: ReferenceName = option(
+        "young-adult reference of the T-scores; ISCD takes the female one for men too", "nhanes3-female-total-hip"
+    )
+    bootstrap_samples: int = option("how often patients are drawn again for the intervals", 2000)
+    seed: int = option("seed of the patient bootstrap", 0)
+    shown: int = option("how many patients the report shows, spread evenly over the reference BMD", 4)

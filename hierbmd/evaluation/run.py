@@ -1,0 +1,128 @@
+"""A model on a data set's unseen patients: every figure, beside the mean predictor's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hierbmd.data.density import REFERENCES, RESEARCH_USE_ONLY, DensityClass, DensityMap
+from hierbmd.data.pairs import PairRecord
+from hierbmd.data.splits import SplitMember, check_leaks
+from hierbmd.errors import BadManifest, WrongWeights
+from hierbmd.evaluation.cases import Case, Readings, predicted_cases, shown_pair_ids
+from hierbmd.evaluation.density_image import density_image_figures
+from hierbmd.evaluation.estimate import CONFIDENCE
+from hierbmd.evaluation.options import EvaluationOptions
+from hierbmd.evaluation.summary import Row, summary
+from hierbmd.io.dataset import Dataset
+
+if TYPE_CHECKING:
+    from hierbmd.predict import Predictor
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found: `metrics` for metrics.json, `rows` for predictions.csv, `shown` density images by pair id."""
+
+    metrics: dict[str, Any]
+    rows: tuple[Row, ...]
+    shown: dict[str, DensityMap] = field(default_factory=dict)
+
+
+def evaluate(
+    predictor: Predictor,
+    dataset: Dataset,
+    options: EvaluationOptions | None = None,
+    *,
+    on_image: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Evaluate a model on one split of a data set.
+
+    The mean predictor and the screening thresholds come from the training split alone. `on_image` is told how many of
+    how many images are read. Errors: SplitLeak, BadManifest (a split is empty), WrongWeights (another region).
+    """
+    options = options or EvaluationOptions()
+    training, records = _of_split(dataset, "train"), _of_split(dataset, options.split)
+    check_leaks([SplitMember(r.pair_id, r.subject, r.split, r.radiograph_sha256) for r in dataset.records])
+    to_show, peak_g_cm2 = shown_pair_ids(records, options.shown), _peak_g_cm2(dataset, records)
+    learnt_g_cm2: list[float] = []
+    rows: list[Row] = []
+    shown: dict[str, DensityMap] = {}
+    for done, case in enumerate(predicted_cases(predictor, dataset, (*training, *records)), start=1):
+        _require_region(case, dataset)
+        if done <= len(training):
+            learnt_g_cm2.append(case.bmd.value_g_cm2)
+        else:
+            rows.append(_row(case, options.reference, peak_g_cm2))
+            if case.record.pair_id in to_show:
+                shown[case.record.pair_id] = case.density
+        on_image(done, len(training) + len(records))
+    test = Readings.of(records, [row["bmd_predicted_g_cm2"] for row in rows])
+    figures = summary(test, Readings.of(training, learnt_g_cm2), rows, options)
+    metrics = {**figures, **_provenance(dataset, options), "density_peak_g_cm2": peak_g_cm2}
+    return Evaluation(metrics, tuple(rows), shown)
+
+
+def _of_split(dataset: Dataset, split: str) -> tuple[PairRecord, ...]:
+    records = dataset.of_split(split)
+    if not records:
+        there = ", ".join(sorted({r.split or "none" for r in dataset.records})) or "no pairs"
+        raise BadManifest(f"no {split} patients in the data set", where=dataset.folder, mend=f"its splits: {there}")
+    return records
+
+
+def _require_region(case: Case, dataset: Dataset) -> None:
+    if case.bmd.region != dataset.card.region or case.bmd.material != dataset.card.material:
+        raise WrongWeights(
+            f"the model reads {case.bmd.region} ({case.bmd.material}), "
+            f"the data set holds {dataset.card.region} ({dataset.card.material})",
+            where=dataset.folder,
+            mend="give a model and a data set of one region and material",
+        )
+
+
+def _peak_g_cm2(dataset: Dataset, records: Sequence[PairRecord]) -> float:
+    """The highest true areal density of all images: the range that PSNR and SSIM refer to."""
+    return max(float(dataset.load(record).region.max()) for record in records)
+
+
+def _row(case: Case, reference_name: str, peak_g_cm2: float) -> Row:
+    record, reference = case.record, REFERENCES[reference_name]
+    low_g_cm2, high_g_cm2 = case.bmd.interval_g_cm2 or (None, None)
+    t_predicted, t_reference = (reference.t_score(x) for x in (case.bmd.value_g_cm2, record.bmd_g_cm2))
+    figures = density_image_figures(
+        case.density.areal_g_cm2, case.pair.region, region=case.pair.region_mask > 0, peak_g_cm2=peak_g_cm2
+    )
+    return {
+        "pair_id": record.pair_id,
+        "subject": record.subject,
+        "side": record.side.value,
+        "bmd_reference_g_cm2": record.bmd_g_cm2,
+        "bmd_source": record.bmd_source,
+        "bmd_predicted_g_cm2": case.bmd.value_g_cm2,
+        "interval_low_g_cm2": low_g_cm2,
+        "interval_high_g_cm2": high_g_cm2,
+        "t_score_reference": t_reference,
+        "t_score_predicted": t_predicted,
+        "class_reference": DensityClass.of(t_reference).value,
+        "class_predicted": DensityClass.of(t_predicted).value,
+        **figures.as_row(),
+        "research_use_only": RESEARCH_USE_ONLY,
+    }
+
+
+def _provenance(dataset: Dataset, options: EvaluationOptions) -> dict[str, Any]:
+    return {
+        "split": options.split,
+        "seed": options.seed,
+        "bootstrap_samples": options.bootstrap_samples,
+        "confidence": CONFIDENCE,
+        "reference": options.reference,
+        "reference_population": REFERENCES[options.reference].name,
+        "bmd_sources": sorted({record.bmd_source for record in dataset.of_split(options.split)}),
+        "region": dataset.card.region,
+        "material": dataset.card.material.value,
+        "simulated": dataset.card.simulated,
+        "research_use_only": RESEARCH_USE_ONLY,
+    }
