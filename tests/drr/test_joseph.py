@@ -1,0 +1,52 @@
+"""The compiled kernels against their slow twin in float64."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hierbmd.drr.cpu import CpuProjector
+from hierbmd.geometry import Motion, Placement, View
+
+_SPEC = importlib.util.spec_from_file_location("joseph_twin", Path(__file__).with_name("joseph_twin.py"))
+twin = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(twin)
+
+
+@pytest.mark.parametrize(
+    "source_isocentre_mm", [700.0, 5.0, 990.0], ids=["outside", "source inside", "detector inside"]
+)
+@pytest.mark.parametrize("view", list(View))
+@pytest.mark.parametrize("several", [False, True], ids=["one structure", "three structures"])
+def test_image_and_jacobian_are_the_twins(blob_scene, small_camera, view, several, source_isocentre_mm):
+    scene = blob_scene if several else dataclasses.replace(blob_scene, channels=None, structures=("all",))
+    placement = Placement(view, scene.grid.centre_world_mm, source_isocentre_mm)
+    pose = placement.camera_from_world(Motion(13, -22, 10, 3, 2, 1))
+    pivot = scene.grid.centre_world_mm + np.array([3, 4, 5])
+
+    image, jacobian = CpuProjector(scene).image_and_jacobian(small_camera, pose, pivot)
+
+    expected = twin.joseph_image(scene, small_camera, pose)
+    assert image == pytest.approx(expected, abs=2e-6 * expected.max())
+    by_difference = twin.joseph_jacobian(scene, small_camera, pose, pivot)
+    for six in range(6):
+        scale = np.linalg.norm(by_difference[..., six])
+        assert np.linalg.norm(jacobian[..., six] - by_difference[..., six]) <= 1e-4 * scale
+
+
+def test_image_alone_is_the_image_beside_the_jacobian(blob_scene, small_camera):
+    pose = Placement(View.AP, blob_scene.grid.centre_world_mm, 700.0).camera_from_world()
+    projector = CpuProjector(blob_scene)
+    beside, _ = projector.image_and_jacobian(small_camera, pose, np.zeros(3))
+    assert np.array_equal(projector.image(small_camera, pose), beside)
+
+
+def test_threads_do_not_change_a_bit(blob_scene, small_camera):
+    pose = Placement(View.LAT, blob_scene.grid.centre_world_mm, 700.0).camera_from_world(Motion(3, 4, 5))
+    camera = dataclasses.replace(small_camera, size_px=(7, 40), pixel_mm=(9, 2), principal_px=None)
+    one, many = (CpuProjector(blob_scene, threads=n).image(camera, pose) for n in (1, 3))
+    assert np.array_equal(one, many)
