@@ -1,0 +1,130 @@
+"""Virtual patients: a pelvis with both hips as a CT, its label map and its true density, drawn from (seed, index)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from hierbmd.data.calibration import Calibration
+from hierbmd.data.schemes import TOTALSEGMENTATOR_V2
+from hierbmd.data.volume import LabelMap, Volume
+from hierbmd.geometry import Grid, Vector
+from hierbmd.simulation.bones import Bone, hip_centre_mm, make_bones
+from hierbmd.simulation.morphometry import Anatomy, draw_anatomy
+from hierbmd.simulation.options import PatientOptions
+from hierbmd.simulation.soft_tissue import body_outline, gas_share, soft_tissue_hu
+
+Floats = NDArray[np.float32]
+
+NOMINAL_SLOPE = 0.77
+"""mg/cm3 HA per HU of the nominal scanner, on whose scale `VirtualPatient.body` is given."""
+
+_BOTTOM_MM, _TOP_MM, _MARGIN_MM = -168.0, 150.0, 8.0
+_YELLOW_MARROW_HU = -65.0
+_PADDING_HU = -1024.0
+
+
+@dataclass(frozen=True)
+class VirtualPatient:
+    """A patient with known truth. Simulated; research use only.
+
+    `volume` is the CT scan in HU (noise, scanner's own calibration line), `labels` on its grid with TotalSegmentator
+    names, `density` the true bone mineral density in mg/cm3 HA (zero outside bone, partial volume at edges),
+    `calibration` the true line of this scanner. `body` is the patient without a scanner: noise-free, HU on a nominal
+    scale; radiographs are made of it. `hip_centres_world_mm` holds the heads' centres by side, LPS mm.
+    """
+
+    subject: str
+    sex: str
+    age: float
+    height_cm: float
+    weight_kg: float
+    volume: Volume
+    labels: LabelMap
+    density: Volume
+    calibration: Calibration
+    body: Volume
+    anatomy: Anatomy
+    hip_centres_world_mm: dict[str, Vector]
+
+
+def virtual_patient(index: int, options: PatientOptions | None = None) -> VirtualPatient:
+    """The patient of number `index`; the same (seed, index) and options give the same patient whatever else is made."""
+    options = options or PatientOptions()
+    rng = np.random.default_rng([options.seed, index])
+    anatomy = draw_anatomy(rng, options)
+    grid, offset_mm = _local_grid(anatomy, options.spacing_mm), np.round(rng.uniform(-40, 40, 3), 1)
+    tissue, _ = soft_tissue_hu(grid, body_outline(anatomy), anatomy, rng)
+    gas = gas_share(grid, anatomy, rng)
+    bones = make_bones(grid, anatomy, rng)
+    occupied, density, ids = _merged(grid, bones)
+    tissue += gas * np.clip(1.0 - 1.5 * occupied, 0.0, 1.0) * (-1000.0 - tissue)
+    marrow = _YELLOW_MARROW_HU * occupied * np.clip(1.0 - density / 40.0, 0.0, 1.0)
+    soft = (1.0 - occupied) * tissue + marrow
+    calibration = _draw_calibration(rng)
+    scan = soft + (density - np.float32(calibration.intercept) * occupied) / np.float32(calibration.slope)
+    world = _shifted(grid, offset_mm)
+    return VirtualPatient(
+        subject=f"sim{options.seed:03d}-{index:05d}",
+        sex=anatomy.body.sex,
+        age=round(anatomy.body.age_years, 1),
+        height_cm=round(anatomy.body.height_cm, 1),
+        weight_kg=round(anatomy.body.weight_kg, 1),
+        volume=Volume(_scanned(scan, options.ct_noise_hu, rng), world),
+        labels=LabelMap(ids, world, {b.name: TOTALSEGMENTATOR_V2[b.name] for b in bones}),
+        density=Volume(density, world, "mg/cm3 HA"),
+        calibration=calibration,
+        body=Volume(soft + density / np.float32(NOMINAL_SLOPE), world),
+        anatomy=anatomy,
+        hip_centres_world_mm={side: hip_centre_mm(anatomy, side) + offset_mm for side in ("left", "right")},
+    )
+
+
+def _local_grid(anatomy: Anatomy, spacing_mm: float) -> Grid:
+    """An axis-aligned LPS grid around the body in pelvis coordinates, mm."""
+    outline = body_outline(anatomy)
+    half_x = max(outline.half_width_mm, outline.thigh_x_mm + 1.08 * outline.thigh_mm) + _MARGIN_MM
+    half_y = max(outline.half_depth_mm, outline.thigh_mm) + _MARGIN_MM
+    low = np.array([-half_x, outline.centre_y_mm - half_y, _BOTTOM_MM])
+    high = np.array([half_x, outline.centre_y_mm + half_y, _TOP_MM])
+    shape = np.ceil((high - low) / spacing_mm).astype(int) + 1
+    matrix = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
+    matrix[:3, 3] = low
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), matrix)
+
+
+def _shifted(grid: Grid, offset_mm: Vector) -> Grid:
+    matrix = grid.world_from_index.copy()
+    matrix[:3, 3] += offset_mm
+    return Grid(grid.shape, matrix)
+
+
+def _merged(grid: Grid, bones: list[Bone]) -> tuple[Floats, Floats, NDArray[np.uint8]]:
+    """Occupancy, density and ids of all bones; where two share a voxel the sum of their shares is kept at most 1."""
+    occupied = np.zeros(grid.shape, dtype=np.float32)
+    density = np.zeros(grid.shape, dtype=np.float32)
+    ids = np.zeros(grid.shape, dtype=np.uint8)
+    for bone in bones:
+        free = 1.0 - occupied[bone.box]
+        share = np.minimum(1.0, free / np.maximum(bone.occupancy, 1e-6))
+        occupied[bone.box] += bone.occupancy * share
+        density[bone.box] += bone.density * share
+        ids[bone.box][bone.occupancy * share > 0.5] = TOTALSEGMENTATOR_V2[bone.name]
+    return occupied, density, ids
+
+
+def _draw_calibration(rng: np.random.Generator) -> Calibration:
+    """A scanner's line: about 0.8 mg/cm3 HA per HU at 120 kVp, a few per cent between scanners and beams."""
+    slope, intercept = float(rng.normal(0.80, 0.035)), float(rng.normal(0.0, 5.0))
+    return Calibration(round(slope, 4), round(intercept, 2), method="given")
+
+
+def _scanned(hu: Floats, noise_hu: float, rng: np.random.Generator) -> Floats:
+    """The scan: noise of a soft kernel (correlated over about a voxel), rounded to whole HU, padded from below."""
+    noise = rng.standard_normal(hu.shape, dtype=np.float32)
+    noise = ndimage.gaussian_filter(noise, 0.55, truncate=2.0)
+    noise *= np.float32(noise_hu / max(float(noise.std()), 1e-6))
+    return np.maximum(np.rint(hu + noise), np.float32(_PADDING_HU)).astype(np.float32)
