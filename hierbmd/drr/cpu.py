@@ -36,7 +36,8 @@ class CpuProjector:
         packed, first = _pack(self.scene)
         object.__setattr__(self, "_field", packed)
         object.__setattr__(self, "_first_voxel", first)
-        object.__setattr__(self, "threads", self.threads or int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined])
+        threads = self.threads or int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+        object.__setattr__(self, "threads", threads)
 
     def image(self, camera: Camera, camera_from_world: Matrix) -> NDArray[np.float32]:
         """The projection (S, H, W) in the scene's unit. Raises RaysMissVolume, NotRigid."""
