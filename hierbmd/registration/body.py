@@ -1,0 +1,131 @@
+"""A bone ready to be projected: its attenuation alone on a cropped grid, metal taken out, and its surface."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from hierbmd.data.volume import LabelMap, Volume
+from hierbmd.errors import LabelsMismatch, RaysMissVolume
+from hierbmd.geometry import Camera, Grid, Matrix, Vector, transform_points
+from hierbmd.units import attenuation_per_mm_from_hu
+
+if TYPE_CHECKING:
+    from hierbmd.drr.projector import Projector
+
+_SURFACE_POINTS = 400
+_MIN_VOXELS = 50
+BONE, METAL = "bone", "metal"
+
+SOFT_TISSUE_HU = 40.0
+"""Muscle on a CT (ICRU 44 composition, 1.05 g/cm3, lies at 40 to 60 HU): what would stand where the bone stands."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """One bone, or several that move as one: what projects it, its centroid and points on its surface, LPS mm.
+
+    `projector` has the channel "bone" and, where there is any, "metal". `surface_world_mm` is (n, 3), n at most 400;
+    `cut_world_mm` (m, 3) is where the CT ends within the bone: an edge of the CT, which no bone has.
+    """
+
+    name: str
+    projector: Projector
+    has_metal: bool
+    pivot_world_mm: Vector
+    surface_world_mm: Matrix
+    cut_world_mm: Matrix
+    metal_voxels: int
+
+    @property
+    def radius_mm(self) -> float:
+        """The root-mean-square distance of the surface from the centroid."""
+        return float(np.sqrt(np.mean(np.sum((self.surface_world_mm - self.pivot_world_mm) ** 2, axis=1))))
+
+    def image(self, camera: Camera, pose: Matrix) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """The bone's projection (H, W) and the metal's, if any; zeros where no ray meets it."""
+        try:
+            stack = self.projector.image(camera, pose)
+        except RaysMissVolume:
+            stack = np.zeros((2, camera.size_px[1], camera.size_px[0]), dtype=np.float32)
+        return stack[0], (stack[1] if self.has_metal else None)
+
+
+def make_body(name: str, volume: Volume, labels: LabelMap, *, structures: tuple[str, ...], metal_hu: float) -> Body:
+    """The bone (or the named structures as one rigid body) of a CT in HU and its label map on the same grid.
+
+    What is projected is the attenuation in excess of soft tissue's (1/mm): that is the contrast that a bone has on a
+    radiograph, where soft tissue surrounds it. With the whole attenuation the mask's outline would be an edge that no
+    image shows. LabelsMismatch when the grids differ, a structure is not in the map, or it has fewer than 50 voxels.
+    """
+    from hierbmd.drr.projector import make_projector
+    from hierbmd.drr.scene import Quantity, Scene
+
+    if labels.grid != volume.grid:
+        raise LabelsMismatch("the label map is not on the CT's grid", mend="resample it with read_labels(onto=...)")
+    mask = np.logical_or.reduce([labels.mask(structure) for structure in structures])
+    if np.count_nonzero(mask) < _MIN_VOXELS:
+        raise LabelsMismatch(f"{name} has {np.count_nonzero(mask)} voxels", mend="check the label map")
+    box = _bounding_box(mask)
+    grid, mask = _cropped_grid(volume.grid, box), mask[box]
+    values = volume.values[box]
+    metal = _metal_near(values, mask, metal_hu)
+    ids = np.where(mask & ~metal, 1, 0).astype(np.uint8)
+    ids[metal] = 2
+    has_metal = bool(metal.any())
+    names = (BONE, METAL) if has_metal else (BONE,)
+    excess = attenuation_per_mm_from_hu(values) - attenuation_per_mm_from_hu(SOFT_TISSUE_HU)
+    scene = Scene(excess.astype(np.float32), grid, ids, names, Quantity.ATTENUATION, Quantity.ATTENUATION.unit)
+    surface = _surface(mask, grid)
+    pivot = transform_points(grid.world_from_index, np.argwhere(mask).mean(axis=0))
+    cut = _cut_points(mask, box, volume.grid)
+    return Body(name, make_projector(scene), has_metal, pivot, surface, cut, int(np.count_nonzero(metal)))
+
+
+def surface_points(labels: LabelMap, name: str) -> Matrix:
+    """At most 400 points (n, 3), LPS mm, spread evenly over the surface voxels of a structure."""
+    mask = labels.mask(name)
+    box = _bounding_box(mask)
+    return _surface(mask[box], _cropped_grid(labels.grid, box))
+
+
+def _cut_points(mask: NDArray[np.bool_], box: tuple[slice, slice, slice], grid: Grid) -> Matrix:
+    """The mask's voxels on the outermost layers of the whole volume, at most 400, LPS mm (m, 3)."""
+    index = np.argwhere(mask) + np.array([s.start for s in box])
+    outermost = np.any((index == 0) | (index == np.array(grid.shape) - 1), axis=1)
+    return _thinned(transform_points(grid.world_from_index, index[outermost].astype(np.float64)))
+
+
+def _thinned(points: Matrix) -> Matrix:
+    if len(points) <= _SURFACE_POINTS:
+        return points
+    return points[np.unique(np.linspace(0, len(points) - 1, _SURFACE_POINTS).round().astype(int))]
+
+
+def _metal_near(values: NDArray[np.float32], mask: NDArray[np.bool_], metal_hu: float) -> NDArray[np.bool_]:
+    """Voxels above the limit in or touching the bone, and one voxel around them, which they share by partial volume."""
+    seeds = (values > metal_hu) & ndimage.binary_dilation(mask)
+    return ndimage.binary_dilation(seeds) if seeds.any() else seeds
+
+
+def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    """The mask's box with a margin of two voxels where the volume has them."""
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    i, j, k = (slice(max(0, s.start - 2), min(n, s.stop + 2)) for s, n in zip(box, mask.shape, strict=True))
+    return i, j, k
+
+
+def _cropped_grid(grid: Grid, box: tuple[slice, slice, slice]) -> Grid:
+    matrix = np.array(grid.world_from_index)
+    matrix[:3, 3] = transform_points(matrix, np.array([s.start for s in box], dtype=np.float64))
+    shape = (box[0].stop - box[0].start, box[1].stop - box[1].start, box[2].stop - box[2].start)
+    return Grid(shape, matrix)
+
+
+def _surface(mask: NDArray[np.bool_], grid: Grid) -> Matrix:
+    shell = mask & ~ndimage.binary_erosion(mask)
+    return _thinned(transform_points(grid.world_from_index, np.argwhere(shell).astype(np.float64)))

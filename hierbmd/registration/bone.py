@@ -1,0 +1,214 @@
+"""One bone on one radiograph: from several starts, coarse to fine, to a pose with its outcome and uncertainty."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hierbmd.errors import RaysMissVolume
+from hierbmd.geometry import Matrix, transform_points
+from hierbmd.registration.body import Body
+from hierbmd.registration.judge import Evidence, judge
+from hierbmd.registration.level import Level
+from hierbmd.registration.options import RegistrationOptions
+from hierbmd.registration.outcome import BoneRegistration, Outcome, StartResult
+from hierbmd.registration.refine import Box, Refined, refine
+from hierbmd.registration.similarity import Fit, Target, fit
+from hierbmd.registration.starts import slide_in_plane, spread_starts
+from hierbmd.registration.target import target_error
+from hierbmd.registration.uncertainty import pose_covariance, uncertainty
+from hierbmd.registration.window import make_target, reweighted
+
+Others = tuple[tuple[Body, Matrix], ...]
+
+_MARGIN_PX = 3.0
+_STEP_PX = 0.02
+
+
+@dataclass(frozen=True)
+class Search:
+    """What stays the same while one bone is looked for.
+
+    The bone, the radiograph's levels (coarse to fine), the pose `start` to look around, the other bones with their
+    poses (the background), and `origin`, the pose that bounds are counted from: the start itself unless it is given.
+    """
+
+    body: Body
+    levels: tuple[Level, ...]
+    start: Matrix
+    options: RegistrationOptions
+    others: Others = ()
+    origin: Matrix | None = None
+
+    @property
+    def box(self) -> Box:
+        """The poses that are allowed around the origin."""
+        options = self.options
+        turn, across = np.radians(options.bound_rotation_deg), options.bound_in_plane_mm
+        half = np.array([turn, turn, turn, across, across, options.bound_depth_mm])
+        return Box(self.start if self.origin is None else self.origin, self.body.pivot_world_mm, half)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Where a pose settled on one level, and the window that it was compared in."""
+
+    target: Target
+    refined: Refined
+
+
+def register_bone(search: Search) -> BoneRegistration:
+    """Find a bone near its start pose on the levels of a radiograph, coarse to fine; a failure is an outcome.
+
+    At the coarsest level every start is slid in plane and refined in one common window, so that their costs compare;
+    the best, and the best that disagrees with it, go on to the finer levels, and the better one there is the pose.
+    """
+    began = time.perf_counter()
+    ranked = _from_starts(search)
+    finals = []
+    for refined in _distinct([refined for _, refined in ranked], search)[:2]:
+        finer = _through_levels(search, refined)
+        if finer is not None:
+            finals.append(finer)
+    finals.sort(key=lambda settled: -settled.refined.fit.similarity)
+    return _concluded(search, finals, ranked, seconds=time.perf_counter() - began)
+
+
+def refine_bone(search: Search, found: BoneRegistration) -> BoneRegistration:
+    """Refine a pose that was found, at the finest level alone, with the others of `search` as background."""
+    began = time.perf_counter()
+    if found.outcome is Outcome.OFF_IMAGE:
+        return found
+    settled = _at_level(search, search.levels[-1], found.camera_from_world)
+    finals = [] if settled is None else [settled]
+    again = _concluded(search, finals, [], seconds=found.seconds + time.perf_counter() - began)
+    starts = found.starts
+    if found.outcome is Outcome.DISAGREEING_STARTS and again.outcome is Outcome.CONVERGED:
+        again = replace(again, outcome=found.outcome)
+    spread = replace(again.uncertainty, starts_in_plane_mm=found.uncertainty.starts_in_plane_mm)
+    return replace(again, starts=starts, uncertainty=spread, steps=found.steps + again.steps)
+
+
+def _from_starts(search: Search) -> list[tuple[Matrix, Refined]]:
+    """Every start with where it settled at the coarsest level, the best first."""
+    body, level, options = search.body, search.levels[0], search.options
+    reach_mm = options.start_in_plane_mm * level.camera.sdd_mm / max(_depth_mm(search), 1.0)
+    target = make_target(level, body, search.start, margin_mm=reach_mm, others=search.others)
+    if target is None:
+        return []
+    ends = []
+    for start in spread_starts(search.start, body.pivot_world_mm, options):
+        slid = slide_in_plane(level, body, start, range_mm=options.start_in_plane_mm, others=search.others)
+        slid = search.box.clipped(slid)
+        refined = _refined(search, target, slid)
+        if refined is not None:
+            ends.append((start, refined))
+    return sorted(ends, key=lambda end: -end[1].fit.similarity)
+
+
+def _through_levels(search: Search, coarse: Refined) -> Settled | None:
+    settled, steps = None, coarse.steps
+    pose = coarse.pose
+    for level in search.levels:
+        settled = _at_level(search, level, pose)
+        if settled is None:
+            return None
+        pose, steps = settled.refined.pose, steps + settled.refined.steps
+    return None if settled is None else replace(settled, refined=replace(settled.refined, steps=steps))
+
+
+def _at_level(search: Search, level: Level, pose: Matrix) -> Settled | None:
+    """Refine a pose on a level in a window of its own, then again with outliers weighed down and the window renewed."""
+    pixel_mm = float(np.sqrt(level.camera.pixel_mm[0] * level.camera.pixel_mm[1]))
+    margin_mm = _MARGIN_PX * pixel_mm
+    steps, settled = 0, None
+    for robust in (False, True):
+        target = make_target(level, search.body, pose, margin_mm=margin_mm, others=search.others)
+        if target is None:
+            return settled
+        if robust and settled is not None:
+            seen = _evaluate(search, target, pose)
+            target = target if seen is None else reweighted(target, seen.residual)
+        refined = _refined(search, target, pose)
+        if refined is None:
+            return settled
+        pose, steps = refined.pose, steps + refined.steps
+        settled = Settled(target, replace(refined, steps=steps))
+    return settled
+
+
+def _refined(search: Search, target: Target, pose: Matrix) -> Refined | None:
+    magnification = target.camera.sdd_mm / max(_depth_mm(search), 1.0)
+    across_mm = _STEP_PX * target.camera.pixel_mm[0] / magnification
+    turn = across_mm / search.body.radius_mm
+    tolerance = np.array([turn, turn, turn, across_mm, across_mm, 10.0 * across_mm])
+    return refine(
+        lambda trial: _evaluate(search, target, trial),
+        pose,
+        box=search.box,
+        step_tolerance=tolerance,
+        max_steps=search.options.max_steps,
+    )
+
+
+def _evaluate(search: Search, target: Target, pose: Matrix) -> Fit | None:
+    try:
+        image, jacobian = search.body.projector.image_and_jacobian(target.camera, pose, search.body.pivot_world_mm)
+    except RaysMissVolume:
+        return None
+    return fit(target, image[0], jacobian[0])
+
+
+def _depth_mm(search: Search) -> float:
+    return float(transform_points(search.start, search.body.pivot_world_mm)[2])
+
+
+def _distinct(ends: list[Refined], search: Search) -> list[Refined]:
+    """The ends, best first, without those that agree with a better one."""
+    kept: list[Refined] = []
+    for end in ends:
+        if not any(agree(end.pose, other.pose, search) for other in kept):
+            kept.append(end)
+    return kept
+
+
+def agree(pose: Matrix, other: Matrix, search: Search) -> bool:
+    """Whether two poses put the bone's surface within `agreement_mm` of each other in plane, mean."""
+    error = target_error(pose, other, search.body.surface_world_mm)
+    return error.in_plane_mm <= search.options.agreement_mm
+
+
+def _concluded(
+    search: Search, finals: list[Settled], ranked: list[tuple[Matrix, Refined]], *, seconds: float
+) -> BoneRegistration:
+    best = finals[0] if finals else None
+    pose = search.start if best is None else best.refined.pose
+    points, pivot = search.body.surface_world_mm, search.body.pivot_world_mm
+    starts = tuple(
+        StartResult(start, end.pose, end.fit.similarity, agree(end.pose, pose, search)) for start, end in ranked
+    )
+    covariance = None if best is None else pose_covariance(best.target, best.refined.fit)
+    errors = uncertainty(covariance, pose, pivot, points, [s.camera_from_world for s in starts if s.agrees])
+    rivals = [end.refined.fit.similarity for end in finals[1:] if not agree(end.refined.pose, pose, search)]
+    evidence = Evidence(
+        body=search.body,
+        levels=search.levels,
+        pose=pose,
+        refined=None if best is None else best.refined,
+        at_edge=search.box.at_edge(pose),
+        uncertainty=errors,
+        rival_similarity=max(rivals, default=0.0),
+    )
+    return BoneRegistration(
+        name=search.body.name,
+        camera_from_world=pose,
+        outcome=judge(evidence, search.options),
+        similarity=0.0 if best is None else best.refined.fit.similarity,
+        uncertainty=errors,
+        starts=starts,
+        seconds=seconds,
+        metal_voxels=search.body.metal_voxels,
+        steps=0 if best is None else best.refined.steps,
+    )

@@ -1,0 +1,85 @@
+"""What came of a registration: why it may be trusted, or why not."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+
+from hierbmd.geometry import Matrix
+
+
+class Outcome(enum.Enum):
+    """How a registration ended; the value is its explanation. Only CONVERGED poses become training targets."""
+
+    CONVERGED = "converged"
+    AT_BOUNDS = "at bounds: the pose ran to the edge of the search range; the start is too far off"
+    FLAT = "flat: the image around the bone does not determine the pose in plane"
+    DISAGREEING_STARTS = "disagreeing starts: another pose explains the image about as well"
+    OFF_IMAGE = "off image: too little of the bone projects onto the image"
+    LOW_SIMILARITY = "low similarity: what the image shows there is not this bone"
+    DIVERGED = "diverged: the steps ran out before the pose settled"
+
+
+AXES = ("rx_deg", "ry_deg", "rz_deg", "tx_mm", "ty_mm", "tz_mm")
+"""The six axes of a pose error, in camera axes about the bone's centroid; tz is depth, along the beam."""
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Standard errors of a pose, in camera axes about the bone's centroid: degrees and mm.
+
+    `depth_mm` (along the beam) is weak in a single view, several times `tx_mm` and `ty_mm`, and stands apart from
+    them. `in_plane_mm` is the root mean square over the bone's surface of the error across the beam that the whole
+    6x6 covariance implies; `starts_in_plane_mm` is the spread of the starts that agree, mean in plane over the
+    surface. Infinite where the image does not determine the axis.
+    """
+
+    rx_deg: float
+    ry_deg: float
+    rz_deg: float
+    tx_mm: float
+    ty_mm: float
+    depth_mm: float
+    in_plane_mm: float
+    starts_in_plane_mm: float
+
+    def as_dict(self) -> dict[str, float | None]:
+        """For JSON: None where an axis is not determined, because JSON has no infinity."""
+        return {name: float(x) if np.isfinite(x) else None for name, x in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class StartResult:
+    """Where one start began and ended: its similarity after refinement, and whether it agrees with the best."""
+
+    start_camera_from_world: Matrix
+    camera_from_world: Matrix
+    similarity: float
+    agrees: bool
+
+
+@dataclass(frozen=True)
+class BoneRegistration:
+    """The pose of one bone on one radiograph: `camera_from_world` (4x4) moves that bone's voxels into the camera.
+
+    `similarity` is the partial correlation, 0 to 1, between the radiograph's gradients and the bone's, the other
+    bones and the gain being accounted for. `metal_voxels` counts what was left out of the bone. `seconds` is wall
+    time.
+    """
+
+    name: str
+    camera_from_world: Matrix
+    outcome: Outcome
+    similarity: float
+    uncertainty: Uncertainty
+    starts: tuple[StartResult, ...]
+    seconds: float
+    metal_voxels: int = 0
+    steps: int = 0
+
+    @property
+    def converged(self) -> bool:
+        """Whether the pose may be used."""
+        return self.outcome is Outcome.CONVERGED

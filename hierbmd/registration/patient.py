@@ -1,0 +1,132 @@
+"""All bones of a CT on one radiograph: the skeleton first, then each bone on its own with the others accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hierbmd.data.radiograph import Radiograph
+from hierbmd.data.volume import LabelMap, Volume
+from hierbmd.errors import GeometryMissing
+from hierbmd.geometry import Matrix, ProjectionGeometry
+from hierbmd.registration.body import Body, make_body
+from hierbmd.registration.bone import Search, refine_bone, register_bone
+from hierbmd.registration.level import Level, make_levels
+from hierbmd.registration.options import RegistrationOptions
+from hierbmd.registration.outcome import BoneRegistration
+
+DEFAULT_BONES = ("femur_left", "femur_right", "hip_left", "hip_right")
+"""What the method registers (METHOD section 1), named as TotalSegmentator v2 does."""
+
+_SKELETON = ("femur_", "hip_", "sacrum", "vertebrae_")
+_SWEEPS = 2
+
+Registrations = dict[str, BoneRegistration]
+
+
+@dataclass(frozen=True)
+class _Patient:
+    """What all bones share: the bones asked for, the whole skeleton and its rest as rigid bodies, image and start."""
+
+    bones: Mapping[str, Body]
+    whole: Body
+    rest: Body | None
+    levels: tuple[Level, ...]
+    start: Matrix
+    options: RegistrationOptions
+
+
+def register_bones(
+    volume: Volume,
+    labels: LabelMap,
+    radiograph: Radiograph,
+    start: ProjectionGeometry,
+    *,
+    bones: Sequence[str] = DEFAULT_BONES,
+    options: RegistrationOptions | None = None,
+) -> Registrations:
+    """Each bone's pose on a radiograph, by name, in the order asked for; the order has no influence on the poses.
+
+    `volume` is the CT in HU and `labels` lie on its grid; `start` gives the camera and the pose that every bone
+    starts from. The skeleton is found first as one rigid body; from there each bone is found on its own, the others
+    at the skeleton's pose being its background; then all are refined against each other's last estimates. Where the
+    skeleton is not found each bone is looked for alone from the start. LabelsMismatch when a bone is not in the map,
+    GeometryMissing when the start's camera is not of the radiograph's size.
+    """
+    patient = _make_patient(volume, labels, radiograph, start, bones=bones, options=options or RegistrationOptions())
+    if not patient.options.neighbours:
+        return _each_alone(patient)
+    together = register_bone(Search(patient.whole, patient.levels[:2], patient.start, patient.options))
+    if together.converged:
+        found, context = _each_among_others(patient, together.camera_from_world)
+    else:
+        found, context = _each_alone(patient), ()
+    for _ in range(_SWEEPS):
+        found = _against_each_other(patient, found, context)
+    return found
+
+
+def _make_patient(
+    volume: Volume,
+    labels: LabelMap,
+    radiograph: Radiograph,
+    start: ProjectionGeometry,
+    *,
+    bones: Sequence[str],
+    options: RegistrationOptions,
+) -> _Patient:
+    if start.camera.size_px != radiograph.size_px:
+        raise GeometryMissing(
+            f"the geometry is for an image of {start.camera.size_px} pixels, the radiograph has {radiograph.size_px}",
+            mend="give the geometry of this radiograph",
+        )
+    names = tuple(dict.fromkeys(bones))
+    skeleton = tuple(name for name in labels.names_present if name.startswith(_SKELETON) or name in names)
+    rest = tuple(name for name in skeleton if name not in names)
+
+    def body(name: str, structures: tuple[str, ...]) -> Body:
+        return make_body(name, volume, labels, structures=structures, metal_hu=options.metal_hu)
+
+    return _Patient(
+        bones={name: body(name, (name,)) for name in names},
+        whole=body("skeleton", skeleton),
+        rest=body("other bones", rest) if rest else None,
+        levels=make_levels(
+            radiograph.pixels, start.camera, pixel_mm=options.level_pixel_mm, smoothing_px=options.smoothing_px
+        ),
+        start=start.camera_from_world,
+        options=options,
+    )
+
+
+def _each_alone(patient: _Patient) -> Registrations:
+    """Every bone from the given start, through all levels, as if it were the only one."""
+    return {
+        name: register_bone(Search(body, patient.levels, patient.start, patient.options))
+        for name, body in patient.bones.items()
+    }
+
+
+def _each_among_others(patient: _Patient, pose: Matrix) -> tuple[Registrations, tuple[tuple[Body, Matrix], ...]]:
+    """Every bone from the skeleton's pose, at the middle level, and the bodies that stay there: the rest."""
+    middle = patient.levels[1:2] or patient.levels
+    context = () if patient.rest is None else ((patient.rest, pose),)
+    found = {}
+    for name, body in patient.bones.items():
+        others = tuple((other, pose) for key, other in patient.bones.items() if key != name)
+        search = Search(body, middle, pose, patient.options, (*others, *context), patient.start)
+        found[name] = register_bone(search)
+    return found, context
+
+
+def _against_each_other(
+    patient: _Patient, found: Registrations, context: tuple[tuple[Body, Matrix], ...]
+) -> Registrations:
+    """One sweep at the finest level: every bone sees the converged others where the sweep before left them."""
+    placed = [(patient.bones[name], result.camera_from_world) for name, result in found.items() if result.converged]
+    refined = {}
+    for name, result in found.items():
+        others = tuple((body, pose) for body, pose in placed if body.name != name)
+        search = Search(patient.bones[name], patient.levels, patient.start, patient.options, (*others, *context))
+        refined[name] = refine_bone(search, result)
+    return refined

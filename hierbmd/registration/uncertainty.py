@@ -1,0 +1,82 @@
+"""How well one image determines a pose: from the curvature of the fit, and from the spread of starts."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierbmd.geometry import Matrix, Vector, transform_points
+from hierbmd.registration.outcome import Uncertainty
+from hierbmd.registration.similarity import Fit, Target
+from hierbmd.registration.target import target_error
+
+_BLOCK_PX = 8
+
+
+def pose_covariance(target: Target, fit: Fit) -> Matrix | None:
+    """The 6x6 covariance of a fitted pose's twist (radians, mm), or None where the image does not determine it.
+
+    Neighbouring residuals are alike (smoothing, soft tissue, edges that no bone explains), so the plain sigma^2 H^-1
+    is far too small. This is the cluster-robust sandwich H^-1 (sum of s s^T over blocks of 8 x 8 pixels) H^-1 with s
+    the score of a block (Liang and Zeger, Biometrika 1986;73:13), times n / (n - 6) for few blocks.
+    """
+    normal = fit.jacobian.T @ fit.jacobian
+    scale = np.sqrt(np.diag(normal))
+    if not np.all(scale > 0):
+        return None
+    curvature = normal / np.outer(scale, scale)
+    if np.linalg.eigvalsh(curvature)[0] < 1e-8:
+        return None
+    scores, count = _block_scores(target.inside, fit)
+    if count <= 6:
+        return None
+    inverse = np.linalg.inv(curvature) / np.outer(scale, scale)
+    return np.asarray(inverse @ (scores.T @ scores) @ inverse) * count / (count - 6)
+
+
+def _block_scores(inside: NDArray[np.bool_], fit: Fit) -> tuple[Matrix, int]:
+    rows, columns = np.nonzero(inside)
+    block = (rows // _BLOCK_PX) * (inside.shape[1] // _BLOCK_PX + 1) + columns // _BLOCK_PX
+    _, index = np.unique(np.tile(block, 2), return_inverse=True)
+    scores = np.zeros((int(index.max()) + 1, 6))
+    np.add.at(scores, index, fit.jacobian * fit.residual[:, None])
+    return scores, len(scores)
+
+
+def in_plane_std_mm(covariance: Matrix, pose: Matrix, pivot_world_mm: Vector, points_world_mm: Matrix) -> float:
+    """The root-mean-square displacement across the beam, over points (n, 3), that a twist covariance implies, mm."""
+    points = transform_points(pose, points_world_mm)
+    arms = points - transform_points(pose, pivot_world_mm)
+    rays = points / np.linalg.norm(points, axis=1, keepdims=True)
+    total = 0.0
+    for arm, ray in zip(arms, rays, strict=True):
+        moves = np.hstack([-_cross_matrix(arm), np.eye(3)])  # d(point) = w x arm + t
+        across = moves - np.outer(ray, ray @ moves)
+        total += float(np.trace(across @ covariance @ across.T))
+    return float(np.sqrt(total / len(points)))
+
+
+def uncertainty(
+    covariance: Matrix | None, pose: Matrix, pivot_world_mm: Vector, points_world_mm: Matrix, agreeing: list[Matrix]
+) -> Uncertainty:
+    """Per axis in camera axes about the bone's centroid; `agreeing` are the poses of the starts that agree with it."""
+    spread = [target_error(other, pose, points_world_mm).in_plane_mm for other in agreeing]
+    starts_mm = float(np.sqrt(np.mean(np.square(spread)))) if spread else 0.0
+    if covariance is None:
+        return Uncertainty(np.inf, np.inf, np.inf, np.inf, np.inf, np.inf, np.inf, starts_mm)
+    std = np.sqrt(np.diag(covariance))
+    rx_deg, ry_deg, rz_deg = (float(x) for x in np.degrees(std[:3]))
+    return Uncertainty(
+        rx_deg=rx_deg,
+        ry_deg=ry_deg,
+        rz_deg=rz_deg,
+        tx_mm=float(std[3]),
+        ty_mm=float(std[4]),
+        depth_mm=float(std[5]),
+        in_plane_mm=in_plane_std_mm(covariance, pose, pivot_world_mm, points_world_mm),
+        starts_in_plane_mm=starts_mm,
+    )
+
+
+def _cross_matrix(v: Vector) -> Matrix:
+    return np.array([[0.0, -v[2], v[1]], [v[2], 0.0, -v[0]], [-v[1], v[0], 0.0]])
