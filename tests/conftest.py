@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 if TYPE_CHECKING:
+    from hierbmd.data.halves import Half
     from hierbmd.data.pairs import TrainingPair
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -80,3 +83,44 @@ def _blob_pair(subject: str, side: str, pose: int, bmd_g_cm2: float, *, split: s
         split=split,
     )
     return TrainingPair(record, radiograph, np.stack([region, region]), region, mask.astype(np.uint8))
+
+
+class BlobReader:
+    """A Predictor for `hip_dataset`: the density is the radiograph - 2, its region mean the BMD, both off as told."""
+
+    def __init__(self, *, gain: float = 1.0, offset_g_cm2: float = 0.0, noise_g_cm2: float = 0.0) -> None:
+        from hierbmd.data.card import ModelCard
+        from hierbmd.data.density import Material
+        from hierbmd.data.halves import HalfFrame
+
+        self.gain, self.offset_g_cm2, self.noise_g_cm2 = gain, offset_g_cm2, noise_g_cm2
+        self.card = ModelCard(
+            stage="regress",
+            structures=("total_hip",),
+            network={},
+            frame=HalfFrame((32, 64), (3.0, 3.0)),
+            material=Material.HA,
+            region="total_hip",
+            simulated=True,
+            sha256="0123456789abcdef",
+        )
+
+    def predict_half(self, half: Half) -> Any:
+        from hierbmd.data.density import Bmd, DensityMap
+
+        noise = np.random.default_rng(zlib.crc32(half.pixels.tobytes() + half.side.encode())).normal(
+            0, self.noise_g_cm2 or 1e-12
+        )
+        density = half.pixels - np.float32(2)
+        value = self.gain * float(density[density > 0].mean()) + self.offset_g_cm2 + noise
+        interval = (value - 0.05, value + 0.05)
+        return SimpleNamespace(
+            density=DensityMap(density, half.geometry.camera.pixel_mm, "total_hip"),
+            bmd=Bmd(value, "total_hip", half.side, interval_g_cm2=interval),
+        )
+
+
+@pytest.fixture
+def blob_reader() -> type[BlobReader]:
+    """The class of predictors for `hip_dataset`."""
+    return BlobReader

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+import platform
+from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hierbmd.data.card import ModelCard
 from hierbmd.data.density import RESEARCH_USE_ONLY
 from hierbmd.evaluation.run import Evaluation
 from hierbmd.io.atomic import atomic_path, write_json
@@ -20,9 +24,16 @@ def density_file(folder: str | Path, row: int) -> Path:
     return Path(folder) / "density" / f"row_{row:04d}.mha"
 
 
-def write_evaluation(folder: str | Path, evaluation: Evaluation, *, made_with: dict[str, Any]) -> None:
-    """Write an evaluation's files, metrics.json last; `made_with` says what model and versions, and is added to it."""
+def write_evaluation(
+    folder: str | Path, evaluation: Evaluation, *, model: ModelCard, extra: Mapping[str, Any] | None = None
+) -> None:
+    """Write an evaluation's files, metrics.json last, with the model's name and hash, the versions and `extra` in it.
+
+    Density images of an earlier evaluation in the folder are removed. OutputUnwritable when it cannot be written.
+    """
     folder = Path(folder)
+    for stale in (folder / "density").glob("row_*.mha"):
+        stale.unlink()
     _write_rows(folder / PREDICTIONS_FILE, evaluation)
     for row, record in enumerate(evaluation.rows, start=1):
         if density := evaluation.shown.get(record["pair_id"]):
@@ -30,10 +41,17 @@ def write_evaluation(folder: str | Path, evaluation: Evaluation, *, made_with: d
             write_mha_image(
                 density_file(folder, row),
                 density.areal_g_cm2,
-                density.pixel_mm,
-                {**note, "research_use_only": RESEARCH_USE_ONLY},
+                pixel_mm=density.pixel_mm,
+                metadata={**note, "research_use_only": RESEARCH_USE_ONLY},
             )
-    write_json(folder / METRICS_FILE, {**evaluation.metrics, **made_with})
+    made_with = {"model": model.name, "model_sha256": model.sha256, "versions": versions()}
+    write_json(folder / METRICS_FILE, {**evaluation.metrics, **made_with, **(extra or {})})
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on: Python's, this package's and those of the libraries that compute."""
+    packages = ("hierbmd", "torch", "monai", "numpy", "scipy", "scikit-learn", "SimpleITK")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
 
 
 def _write_rows(path: Path, evaluation: Evaluation) -> None:

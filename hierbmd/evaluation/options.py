@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from hierbmd.errors import BadConfig
 from hierbmd.options import option
 
 SplitName = Literal["train", "val", "test"]
@@ -25,3 +26,11 @@ class EvaluationOptions:
     bootstrap_samples: int = option("how often patients are drawn again for the intervals", 2000)
     seed: int = option("seed of the patient bootstrap", 0)
     shown: int = option("how many patients the report shows, spread evenly over the reference BMD", 4)
+
+    def __post_init__(self) -> None:
+        if self.bootstrap_samples < 100 or self.shown < 0:
+            raise BadConfig(
+                "out of range",
+                where=f"bootstrap_samples {self.bootstrap_samples}, shown {self.shown}",
+                mend="at least 100 bootstrap samples and 0 shown",
+            )

@@ -1,1 +1,1 @@
-"""Reads results and shows them; computes nothing."""
+"""The report: reads what an evaluation left and shows it on one page; computes nothing."""

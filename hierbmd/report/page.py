@@ -1,0 +1,219 @@
+"""The page: sections of the report put into the template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from hierbmd.io.atomic import atomic_path
+from hierbmd.report import pictures
+from hierbmd.report.patients import patients_section
+from hierbmd.report.results import Results, read_refusals, read_results
+from hierbmd.report.words import card, estimate, figure, interval, number, table
+
+REPORT_FILE = "report.html"
+
+_AGREEMENT = {
+    "pearson_r": "Pearson r",
+    "icc_2_1": "ICC(2,1): two-way random, absolute agreement, single",
+    "rmse_g_cm2": "RMSE",
+    "mae_g_cm2": "MAE",
+    "see_g_cm2": "SEE of the regression on the prediction",
+    "bias_g_cm2": "Bland-Altman bias (predicted - reference)",
+    "limit_low_g_cm2": "Bland-Altman lower limit",
+    "limit_high_g_cm2": "Bland-Altman upper limit",
+    "calibration_slope": "calibration slope (1 is perfect)",
+}
+_PRECISION = {
+    "rms_sd_g_cm2": "RMS-SD",
+    "rms_cv_percent": "RMS-CV",
+    "lsc_g_cm2": "least significant change (2.77 RMS-SD)",
+    "lsc_percent": "least significant change (2.77 RMS-CV)",
+}
+_SCREENING = {"auc": "AUC", "sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV", "npv": "NPV"}
+_IMAGES = {
+    "density_mae_g_cm2": "mean absolute error on the bone",
+    "density_psnr_db": "PSNR on the bone",
+    "density_ssim": "SSIM on the bone",
+    "region_bias_g_cm2": "bias of the region's mean",
+}
+
+
+def write_report(results: str | Path, dataset: str | Path, *, title: str = "Evaluation on patients never seen") -> Path:
+    """Write `report.html` into a folder that an evaluation left; returns the file.
+
+    One page with everything in it: no script, no other file, no network. Errors as `read_results`.
+    """
+    read = read_results(results, dataset)
+    page = Template(_resource("page.html")).substitute(
+        _sections(read), title=escape(title), style=_resource("style.css")
+    )
+    path = Path(results) / REPORT_FILE
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def _resource(name: str) -> str:
+    return resources.files("hierbmd.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _sections(read: Results) -> dict[str, str]:
+    metrics = read.metrics
+    return {
+        "lead": _lead(metrics),
+        "banners": _banners(metrics),
+        "headline": _headline(metrics),
+        "plots": _plots(read),
+        "patients": patients_section(read),
+        "agreement": _agreement(metrics),
+        "precision": _precision(metrics) + _screening(metrics),
+        "images": _images(metrics),
+        "cohort": _cohort(read),
+        "provenance": _provenance(metrics),
+        "footer": escape(metrics["research_use_only"]),
+    }
+
+
+def _lead(metrics: Mapping[str, Any]) -> str:
+    return escape(
+        f"Areal bone mineral density of the {metrics['region'].replace('_', ' ')} read from plain radiographs: "
+        f"{metrics['n_images']} images of {metrics['n_subjects']} patients of the {metrics['split']} split; "
+        f"{metrics['n_train_subjects']} other patients were learnt from."
+    )
+
+
+def _banners(metrics: Mapping[str, Any]) -> str:
+    texts = [metrics["research_use_only"]]
+    if metrics["simulated"]:
+        texts.insert(0, "SIMULATED: virtual patients and radiographs. Says nothing about clinical accuracy.")
+    return "".join(f'<p class="banner" role="note">{escape(text)}</p>' for text in texts)
+
+
+def _headline(metrics: Mapping[str, Any]) -> str:
+    model, baseline = (metrics["agreement"][name] for name in ("model", "mean_predictor"))
+    precision = metrics["precision"]
+    cards = [
+        _card("Pearson r", model["pearson_r"], "predicted with reference"),
+        _card("RMSE", model["rmse_g_cm2"], "of the model"),
+        _card("RMSE of the mean", baseline["rmse_g_cm2"], f"always {number(metrics['mean_predictor_g_cm2'], 'g/cm2')}"),
+        _card(
+            "Least significant change",
+            precision["lsc_percent"],
+            f"{precision['degrees_of_freedom']} degrees of freedom",
+        ),
+    ]
+    return f'<div class="cards">{"".join(cards)}</div><p class="note">In brackets: 95 % intervals.</p>'
+
+
+def _card(what: str, found: Mapping[str, Any], detail: str) -> str:
+    if found["value"] is None:
+        return card(what, "-", escape(found["reason"]))
+    spread = interval(found) if found["low"] is not None else escape(found["reason"])
+    return card(what, number(found["value"], found["unit"]), f"{spread}<br>{detail}")
+
+
+def _plots(read: Results) -> str:
+    reference = np.array([float(row["bmd_reference_g_cm2"]) for row in read.rows])
+    predicted = np.array([float(row["bmd_predicted_g_cm2"]) for row in read.rows])
+    model = read.metrics["agreement"]["model"]
+    lines = {"bias": "bias_g_cm2", "lower limit": "limit_low_g_cm2", "upper limit": "limit_high_g_cm2"}
+    levels = {name: model[key]["value"] for name, key in lines.items()}
+    points = f"{len(read.rows)} points, one an image"
+    return (
+        '<div class="side-by-side">'
+        + figure(
+            pictures.scatter(reference, predicted, mean_g_cm2=read.metrics["mean_predictor_g_cm2"]),
+            alt=f"Scatter plot of predicted against reference BMD with the identity line, {points}; "
+            f"Pearson r {number(model['pearson_r']['value'])}.",
+            caption="Each point is an image; the solid line is identity, the dashed one the mean predictor.",
+        )
+        + figure(
+            pictures.bland_altman(reference, predicted, lines_g_cm2=levels),
+            alt=f"Bland-Altman plot, {points}: "
+            + ", ".join(f"{name} {number(level, 'g/cm2')}" for name, level in levels.items())
+            + ".",
+            caption="Bland-Altman: the solid line is the bias, the dashed ones bias -+ 1.96 SD.",
+        )
+        + "</div>"
+    )
+
+
+def _agreement(metrics: Mapping[str, Any]) -> str:
+    model, baseline = (metrics["agreement"][name] for name in ("model", "mean_predictor"))
+    rows = [[escape(words), estimate(model[name]), estimate(baseline[name])] for name, words in _AGREEMENT.items()]
+    rows.append(["reference inside the model's interval", estimate(metrics["interval_coverage"]), "-"])
+    caption = (
+        f"95 % intervals from {metrics['bootstrap_samples']} bootstrap samples of patients (seed {metrics['seed']}). "
+        f"Reference BMD: {', '.join(metrics['bmd_sources'])}."
+    )
+    return table(["figure", "model", "mean predictor"], rows, caption=caption)
+
+
+def _precision(metrics: Mapping[str, Any]) -> str:
+    found = metrics["precision"]
+    met = "meets" if found["iscd_degrees_of_freedom_met"] else "is below"
+    rows = [[escape(words), estimate(found[name])] for name, words in _PRECISION.items()]
+    caption = (
+        f"Repeats: {found['groups']} hips seen more than once, {found['degrees_of_freedom']} degrees of freedom, which "
+        f"{met} the 30 that ISCD asks for. Chi-square intervals."
+    )
+    return table(["precision of repeated images", "value"], rows, caption=caption)
+
+
+def _screening(metrics: Mapping[str, Any]) -> str:
+    found = metrics["screening"]
+    rows = [[escape(words), *(estimate(one[name]) for one in found.values())] for name, words in _SCREENING.items()]
+    rows.append(
+        ["threshold on the predicted BMD", *(number(one["threshold_g_cm2"], "g/cm2") for one in found.values())]
+    )
+    rows.append(["patients with it", *(f"{one['n_positive']} of {one['n_patients']}" for one in found.values())])
+    caption = (
+        "One row a patient, the lower hip; who has the condition is said by the reference BMD's T-score against "
+        f"{metrics['reference_population']}. Thresholds were chosen on training patients (Youden). AUC: DeLong; "
+        "proportions: Wilson."
+    )
+    return table(["screening", *(name.replace("_", " ") for name in found)], rows, caption=caption)
+
+
+def _images(metrics: Mapping[str, Any]) -> str:
+    rows = [[escape(words), estimate(metrics["density_image"][name])] for name, words in _IMAGES.items()]
+    caption = (
+        f"Predicted against true areal-density image of the region, mean over the images; range for PSNR and SSIM "
+        f"{number(metrics['density_peak_g_cm2'], 'g/cm2')}."
+    )
+    return table(["density image", "value"], rows, caption=caption)
+
+
+def _cohort(read: Results) -> str:
+    records = read.dataset.records
+    rows = []
+    for split in ("train", "val", "test"):
+        ours = [record for record in records if record.split == split]
+        rows.append([split, str(len({r.subject for r in ours})), str(len(ours)), str(sum(r.metal for r in ours))])
+    counts = table(["split", "patients", "images", "with metal"], rows, caption="What the data set holds.")
+    refusals = read_refusals(read.dataset)
+    if not refusals:
+        return counts + '<p class="note">No refusals: every row of the manifest became a pair.</p>'
+    cells = [
+        [str(n), *(escape(row.get(name) or "") for name in ("side", "stage", "error", "reason"))]
+        for n, row in enumerate(refusals, start=1)
+    ]
+    return counts + table(["refusal", "side", "step", "kind", "reason"], cells, caption="Refused, and why.")
+
+
+def _provenance(metrics: Mapping[str, Any]) -> str:
+    facts = {
+        "model": metrics.get("model"),
+        "data simulated": "yes" if metrics["simulated"] else "no",
+        "seed": metrics["seed"],
+        **{f"version of {name}": version for name, version in metrics.get("versions", {}).items()},
+        **{f"seconds for {name}": f"{seconds:.0f}" for name, seconds in metrics.get("seconds", {}).items()},
+    }
+    return table(["fact", "value"], [[escape(str(k)), escape(str(v))] for k, v in facts.items() if v is not None])

@@ -1,0 +1,89 @@
+"""The patients of a report: radiograph, registration overlay, predicted and true density, BMD and T-score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierbmd.report import pictures
+from hierbmd.report.results import Results
+from hierbmd.report.words import figure, number
+
+
+def patients_section(read: Results) -> str:
+    """The shown patients, lowest reference BMD first; they were chosen without a look at any prediction."""
+    if not read.shown:
+        return '<p class="note">No density images were kept.</p>'
+    intro = (
+        "Spread evenly over the reference BMD, from lowest to highest, chosen without looking at a prediction. Images "
+        "are shown as on the film; density images share one colour scale."
+    )
+    return f'<p class="note">{intro}</p>' + "".join(_patient(read, row) for row in read.shown)
+
+
+def _patient(read: Results, row: int) -> str:
+    cells, pair = read.rows[row - 1], read.pair(row)
+    pixel_mm, mirrored = read.dataset.card.frame.pixel_mm, pair.record.mirrored
+    side = escape(cells["side"])
+    shown = [
+        figure(
+            pictures.radiograph(_as_on_film(pair.radiograph, mirrored), pixel_mm=pixel_mm),
+            alt=f"Radiograph of the {side} hip, bone bright.",
+            caption="radiograph",
+        )
+    ]
+    for path in read.overlays(row):
+        shown.append(
+            figure(
+                pictures.png_file(path),
+                alt=f"Outlines of the registered bones on the radiograph of the {side} hip.",
+                caption="registered bones",
+            )
+        )
+    shown.append(_density_figure(read, row, pair.region, mirrored=mirrored, pixel_mm=pixel_mm))
+    return (
+        f'<article class="patient"><h3>Row {row} of predictions.csv: {side} hip</h3>'
+        f'<div class="pictures">{"".join(shown)}</div>{_values(cells, read)}</article>'
+    )
+
+
+def _density_figure(
+    read: Results, row: int, true: NDArray[np.float32], *, mirrored: bool, pixel_mm: tuple[float, float]
+) -> str:
+    predicted = _as_on_film(read.predicted_density(row), mirrored)
+    picture = pictures.densities(
+        predicted,
+        _as_on_film(true, mirrored),
+        pixel_mm=pixel_mm,
+        peak_g_cm2=read.metrics["density_peak_g_cm2"],
+    )
+    alt = (
+        "Predicted and true areal-density image of the region on one colour scale in g/cm2, and their difference; mean "
+        f"absolute error on the bone {number(float(read.rows[row - 1]['density_mae_g_cm2']), 'g/cm2')}."
+    )
+    return figure(picture, alt=alt, caption="areal density of the region")
+
+
+def _values(cells: Mapping[str, str], read: Results) -> str:
+    low, high = cells["interval_low_g_cm2"], cells["interval_high_g_cm2"]
+    spread = f" ({number(float(low))} to {number(float(high))})" if low and high else ""
+    facts = {
+        "predicted BMD": number(float(cells["bmd_predicted_g_cm2"]), "g/cm2") + spread,
+        "reference BMD": f"{number(float(cells['bmd_reference_g_cm2']), 'g/cm2')} ({escape(cells['bmd_source'])})",
+        "T-score": f"{_t_score(cells, 'predicted')}; reference {_t_score(cells, 'reference')}",
+        "young adults": escape(read.metrics["reference_population"]),
+    }
+    return "<dl>" + "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts.items()) + "</dl>"
+
+
+def _t_score(cells: Mapping[str, str], which: str) -> str:
+    value = f"{float(cells[f't_score_{which}']):.1f}".replace("-", "\N{MINUS SIGN}")
+    return f"{value}, {escape(cells[f'class_{which}'])}"
+
+
+def _as_on_film(image: NDArray[np.float32], mirrored: bool) -> NDArray[np.float32]:
+    """The canonical image turned back to how the film shows it."""
+    return np.fliplr(image) if mirrored else image

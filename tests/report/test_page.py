@@ -1,0 +1,123 @@
+"""The report: one file with everything in it, readable without a screen, and true to what was written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from hierbmd.errors import BadConfig
+from hierbmd.evaluation.files import write_evaluation
+from hierbmd.evaluation.options import EvaluationOptions
+from hierbmd.evaluation.run import evaluate
+from hierbmd.io.dataset import read_dataset
+from hierbmd.io.image import write_png
+from hierbmd.report.page import write_report
+from hierbmd.report.words import estimate, number
+
+
+class Page(HTMLParser):
+    """What a browser would load, and whether the tags close."""
+
+    VOID = ("meta", "link", "img", "br")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.images: list[dict[str, str]] = []
+        self.loads: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        if tag == "img":
+            self.images.append(values)
+        self.loads += [v for k, v in attrs if k in ("src", "href") and not v.startswith("data:")]
+        self.loads += [tag] if tag in ("script", "link", "iframe") else []
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture
+def evaluated(hip_dataset, blob_reader, tmp_path):
+    reader = blob_reader(noise_g_cm2=0.03)
+    found = evaluate(reader, read_dataset(hip_dataset), EvaluationOptions(bootstrap_samples=200))
+    write_evaluation(tmp_path, found, model=reader.card)
+    return tmp_path
+
+
+def read_page(path):
+    page = Page()
+    page.feed(path.read_text())
+    assert page.open == []
+    return page, re.sub(r"\s+", " ", " ".join(page.text))
+
+
+def test_one_file_with_everything_in_it(evaluated, hip_dataset):
+    path = write_report(evaluated, hip_dataset)
+    page, text = read_page(path)
+    assert page.loads == []
+    assert "url(" not in path.read_text()
+    assert "SIMULATED" in text
+    assert "Research use only" in text
+    # Scatter, Bland-Altman, then a radiograph and a density picture for each of four patients.
+    assert len(page.images) == 2 + 4 * 2
+    assert all(len(image["alt"]) > 20 for image in page.images)
+
+
+def test_the_figures_are_those_of_the_metrics(evaluated, hip_dataset):
+    _, text = read_page(write_report(evaluated, hip_dataset))
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    assert f"{metrics['pearson_r']:.3f}" in text
+    assert f"{metrics['mean_predictor_rmse_g_cm2']:.3f} g/cm2" in text
+    assert "not defined: the predictions have no spread" in text  # the mean predictor's correlation
+    assert "12 patients of the test split" in text
+
+
+def test_no_patient_is_named(evaluated, hip_dataset):
+    html = write_report(evaluated, hip_dataset).read_text()
+    text = re.sub(r"data:image/[^\"]*", "", html)
+    assert not re.search(r"\bp\d\d\b|p\d\d_", text)
+
+
+def test_overlays_and_refusals_of_the_data_set_are_shown_and_escaped(evaluated, hip_dataset):
+    with (evaluated / "predictions.csv").open() as stream:
+        pair_id = next(iter(csv.DictReader(stream)))["pair_id"]
+    rows = (evaluated / "density").iterdir()
+    shown = min(int(path.stem.split("_")[1]) for path in rows)
+    with (evaluated / "predictions.csv").open() as stream:
+        pair_id = list(csv.DictReader(stream))[shown - 1]["pair_id"]
+    overlay, refusals = hip_dataset / "qc" / f"{pair_id}.png", hip_dataset / "refusals.csv"
+    write_png(overlay, np.zeros((8, 8)))
+    refusals.write_text("subject,side,stage,error,reason\np99,left,register,Outcome,<b>diverged</b>\n")
+    try:
+        page, text = read_page(write_report(evaluated, hip_dataset))
+    finally:
+        overlay.unlink()
+        refusals.unlink()
+    assert len(page.images) == 2 + 4 * 2 + 1
+    assert "<b>diverged</b>" in text
+    assert "p99" not in text
+
+
+def test_a_folder_without_results_is_refused(tmp_path, hip_dataset):
+    with pytest.raises(BadConfig, match=r"metrics\.json"):
+        write_report(tmp_path, hip_dataset)
+
+
+def test_numbers_in_words():
+    assert number(-0.12345, "g/cm2") == "\N{MINUS SIGN}0.123 g/cm2"
+    assert number(None) == "-"
+    both = {"value": 0.9, "low": 0.8, "high": 0.95, "unit": ""}
+    assert estimate(both) == '0.900 <span class="interval">(0.800 to 0.950)</span>'
+    assert "x &lt; y" in estimate({"value": None, "low": None, "high": None, "unit": "", "reason": "x < y"})
