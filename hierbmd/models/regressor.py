@@ -57,7 +57,7 @@ class BmdNet(nn.Module):
         inside = torch.sigmoid(output.mask_logits)
         means = []
         for feature in features:
-            weight = functional.adaptive_avg_pool2d(inside, [feature.shape[-2], feature.shape[-1]])
+            weight = functional.adaptive_avg_pool2d(inside, (feature.shape[-2], feature.shape[-1]))
             over_region = (feature * weight).sum((-2, -1)) / weight.sum((-2, -1)).clamp_min(1e-3)
             means += [feature.mean((-2, -1)), over_region]
         return torch.cat(means, dim=1).float()

@@ -1,0 +1,49 @@
+"""Checkpoints of one's own run: written whole or not at all, read as plain tensors and numbers only."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from hierbmd.io.atomic import atomic_path
+
+FOLDER = "checkpoints"
+LAST = "last.ckpt"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the old file, flushes to the disk, then renames: a kill at any moment leaves a whole checkpoint."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Save a checkpoint; OutputUnwritable when the folder cannot be written."""
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            torch.save(checkpoint, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
+        """Load a checkpoint of one's own run, never unpickling code."""
+        return dict(super().load_checkpoint(path, map_location=lambda storage, _: storage, weights_only=True))
+
+
+def epoch_end_checkpoint(out: Path) -> ModelCheckpoint:
+    """Keep the state at the end of every epoch: where a resumed run goes on."""
+    return ModelCheckpoint(
+        dirpath=out / FOLDER,
+        save_top_k=0,
+        save_last=True,
+        every_n_epochs=1,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+
+
+def last_checkpoint(out: Path) -> Path | None:
+    """The checkpoint to go on from, if there is one."""
+    path = out / FOLDER / LAST
+    return path if path.is_file() else None

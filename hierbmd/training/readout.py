@@ -1,0 +1,88 @@
+"""From a network's raw BMD to a calibrated one with an interval: what is fitted after the training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hierbmd.data.card import Readout
+from hierbmd.training.data import TRAIN, VALIDATION, PairData
+from hierbmd.training.stage import StageModule
+
+INTERVAL_LEVEL = 0.9
+"""The coverage asked of the interval."""
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Raw and true BMD, (n,) each in g/cm2, and the patient of each."""
+
+    raw_g_cm2: NDArray[np.float64]
+    true_g_cm2: NDArray[np.float64]
+    subjects: tuple[str, ...]
+
+
+def read_split(module: StageModule, data: PairData, split: str) -> Readings | None:
+    """Read every pair of a split without augmentation; None for a stage without BMD or an empty split."""
+    records = data.records(split)
+    raw: list[float] = []
+    module.eval()
+    with torch.no_grad():
+        for batch in data.plain_loader(split) if records else ():
+            read = module.bmd_of(batch["radiograph"].to(module.device))
+            if read is None:
+                return None
+            raw += read[0].double().cpu().tolist()
+    if not raw:
+        return None
+    true = np.array([record.bmd_g_cm2 for record in records])
+    return Readings(np.array(raw), true, tuple(record.subject for record in records))
+
+
+def fit_readout(module: StageModule, data: PairData) -> Readout | None:
+    """The line from raw to true BMD on training patients, and the conformal half-width on validation patients.
+
+    A stage that is trained on the value itself (regress) keeps it as it is. None for a stage without BMD.
+    """
+    training = read_split(module, data, TRAIN)
+    if training is None:
+        return None
+    slope, intercept = (1.0, 0.0) if module.stage == "regress" else fit_line(training.raw_g_cm2, training.true_g_cm2)
+    held_out = read_split(module, data, VALIDATION)
+    if held_out is None:
+        return Readout(slope, intercept)
+    residuals = held_out.true_g_cm2 - (slope * held_out.raw_g_cm2 + intercept)
+    half_width, level = conformal_half_width(np.abs(residuals), held_out.subjects)
+    return Readout(slope, intercept, half_width, level)
+
+
+def fit_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
+    """Least-squares slope and intercept of y on x; a line through the mean where x does not vary."""
+    if len(x) < 2 or np.ptp(x) < 1e-6:
+        return 1.0, float(np.mean(y - x))
+    slope, intercept = np.polyfit(x, y, 1)
+    return float(slope), float(intercept)
+
+
+def conformal_half_width(
+    residuals: NDArray[np.float64], subjects: Sequence[str], level: float = INTERVAL_LEVEL
+) -> tuple[float, float]:
+    """The split-conformal half-width of absolute residuals and the coverage that it holds.
+
+    The quantile of rank ceil((n + 1) * level) of n patients (Vovk et al. 2005; Lei et al., JASA 2018), each patient's
+    sides sharing one patient's weight (Dunn, Wasserman, Ramdas, JASA 2023). Too few patients for `level` give the
+    largest residual, which holds n / (n + 1).
+    """
+    names, inverse, counts = np.unique(np.asarray(subjects), return_inverse=True, return_counts=True)
+    n = len(names)
+    rank = np.ceil((n + 1) * level)
+    if rank > n:
+        return float(residuals.max()), n / (n + 1)
+    order = np.argsort(residuals)
+    cumulative = np.cumsum(1.0 / counts[inverse][order])
+    place = int(np.searchsorted(cumulative, rank - 1e-9))
+    return float(residuals[order][min(place, len(order) - 1)]), level

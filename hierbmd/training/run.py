@@ -1,0 +1,197 @@
+"""One run of one stage: configured, begun or resumed, trained, exported; the folder says what it was."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import platform
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, Trainer
+
+from hierbmd.data.card import ModelCard, Stage, require_matching
+from hierbmd.errors import BadConfig, OutputUnwritable
+from hierbmd.io.atomic import atomic_path, read_json, write_json
+from hierbmd.io.weights import CARD_FILE, read_card, read_weights, write_weights
+from hierbmd.models.registry import network_card
+from hierbmd.training.callbacks import Curves, DivergenceGuard, EpochSeed, ProgressBar
+from hierbmd.training.checkpoint import AtomicCheckpointIO, epoch_end_checkpoint, last_checkpoint
+from hierbmd.training.configure import ALLOWED_CODE, StageCLI, config_path, configured, read_yaml
+from hierbmd.training.data import TRAIN, VALIDATION, PairData
+from hierbmd.training.readout import fit_readout
+from hierbmd.training.samples import Samples
+from hierbmd.training.stage import Begin, StageModule, Start
+
+STAGES: tuple[Stage, ...] = ("decompose", "synthesize", "regress")
+RUN_FILE = "run.json"
+CONFIG_FILE = "config.yaml"
+
+_LOG = logging.getLogger(__name__)
+_NOISE = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 on torch 2.13
+    "The '(train|val)_dataloader' does not have many workers",  # the pairs are in memory
+    "The number of training batches .* is smaller than the logging interval",  # there is no logger
+    "Checkpoint directory .* exists and is not empty",  # that is how a run resumes
+)
+_VERSIONS_OF = ("hierbmd", "torch", "lightning", "monai", "numpy")
+
+
+def train(
+    stage: Stage,
+    data: str | Path,
+    out: str | Path,
+    *,
+    config: Sequence[str | Path] = (),
+    start_from: str | Path | None = None,
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    progress: bool = True,
+) -> ModelCard:
+    """Train one stage on a prepared data set, or go on with the run in `out`; returns the card of its weights.
+
+    `config` are YAML files laid over the stage's own, `overrides` keys like "trainer.max_epochs" with their values, or
+    arguments like "--trainer.max_epochs=3". `out` receives weights.safetensors, card.json, config.yaml, run.json,
+    curves.csv, samples/ and checkpoints/. A finished run is left as it is.
+    Errors: BadConfig (unknown key, code not allowed, another run's folder), BadManifest (data), UntrustedWeights and
+    WrongWeights (`start_from`), TrainingDiverged, OutputUnwritable.
+    """
+    out = Path(out)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    cli = configure(
+        stage, [f"--config={config_path(c)}" for c in config] + [f"--data.folder={data}", *_flags(overrides)]
+    )
+    module, pairs = cli.model, cli.datamodule
+    assert isinstance(module, StageModule)
+    assert isinstance(pairs, PairData)
+    start = None if start_from is None else _read_start(module, pairs, Path(start_from))
+    if start is not None:
+        pairs.normalisation = start.card.normalisation
+    identity = _identity(cli, pairs, start)
+    if _is_finished(out, identity):
+        _LOG.info("%s is finished already: %s", stage, out)
+        return read_card(out)
+    mean = float(np.mean([record.bmd_g_cm2 for record in pairs.records(TRAIN)]))
+    module.begin(Begin(pairs.dataset.card, mean, start))
+    _write_identity(out, cli, identity)
+    with warnings.catch_warnings():
+        for message in _NOISE:
+            warnings.filterwarnings("ignore", message)
+        trainer = _trainer(cli, out, progress=progress, label=stage)
+        trainer.fit(module, datamodule=pairs, ckpt_path=last_checkpoint(out), weights_only=True)
+    card = write_weights(out, module.tensors(), _card(module, pairs, identity))
+    write_json(out / RUN_FILE, {**identity, "finished": True})
+    return card
+
+
+def configure(stage: Stage, arguments: Sequence[str]) -> StageCLI:
+    """The stage's own configuration with arguments laid over it; BadConfig when they cannot be used."""
+    if stage not in STAGES:
+        raise BadConfig("no such stage", where=stage, mend="decompose, synthesize or regress")
+    path = config_path(stage)
+    # A stage is named by its configuration alone, so that nothing here imports one.
+    module_name, _, class_name = str(read_yaml(path).get("stage_class", "")).rpartition(".")
+    if module_name.split(".")[0] not in ALLOWED_CODE:
+        raise BadConfig("the stage's class is outside the allow-list", where=path)
+    stage_class = getattr(importlib.import_module(module_name), class_name)
+    return configured(stage_class, [f"--config={path}", *arguments])
+
+
+def _flags(overrides: Mapping[str, Any] | Sequence[str]) -> list[str]:
+    if isinstance(overrides, Mapping):
+        return [f"--{key}={value}" for key, value in overrides.items()]
+    return list(overrides)
+
+
+def _read_start(module: StageModule, data: PairData, folder: Path) -> Start:
+    tensors, card = read_weights(folder)
+    here = data.dataset.card
+    require_matching(card, where=folder, stage=module.starts_from, frame=here.frame, region=here.region)
+    require_matching(card, where=folder, material=here.material)
+    return Start(tensors, card)
+
+
+def _identity(cli: StageCLI, data: PairData, start: Start | None) -> dict[str, Any]:
+    """What makes this run this run: a resumed one must be the same."""
+    return {
+        "stage": cli.model.stage,
+        "config": cli.settings(),
+        "data_sha256": data.digest(),
+        "start_sha256": None if start is None else start.card.sha256,
+        "versions": {name: metadata.version(name) for name in _VERSIONS_OF} | {"python": platform.python_version()},
+    }
+
+
+def _is_finished(out: Path, identity: Mapping[str, Any]) -> bool:
+    """Whether the folder holds this run, done; BadConfig: another run, OutputUnwritable: something else."""
+    if not (out / RUN_FILE).is_file():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise OutputUnwritable("the folder holds something else", where=out, mend="give another --out")
+        return False
+    found = read_json(out / RUN_FILE)
+    changed = [key for key in ("stage", "config", "data_sha256", "start_sha256") if found.get(key) != identity[key]]
+    if changed:
+        details = _differences(found.get("config", {}), identity["config"]) if "config" in changed else []
+        raise BadConfig(
+            f"the folder holds a run with another {' and '.join(changed)} {' '.join(details[:4])}",
+            where=out,
+            mend="give another --out, or the settings it was begun with",
+        )
+    return bool(found.get("finished")) and (out / CARD_FILE).is_file()
+
+
+def _differences(a: Any, b: Any, at: str = "") -> list[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = sorted(set(a) | set(b))
+        return [d for key in keys for d in _differences(a.get(key), b.get(key), f"{at}.{key}".lstrip("."))]
+    return [] if a == b else [f"{at}: {a} -> {b}"]
+
+
+def _write_identity(out: Path, cli: StageCLI, identity: Mapping[str, Any]) -> None:
+    with atomic_path(out / CONFIG_FILE) as temporary:
+        temporary.write_text(cli.dump(), encoding="utf-8")
+    write_json(out / RUN_FILE, {**identity, "finished": False})
+
+
+def _trainer(cli: StageCLI, out: Path, *, progress: bool, label: str) -> Trainer:
+    settings = dict(cli.config_init["trainer"])
+    seed = int(cli.config_init["seed_everything"])
+    callbacks: list[Callback] = [EpochSeed(seed), DivergenceGuard(out), Curves(out), epoch_end_checkpoint(out)]
+    callbacks.append(Samples(out, int(cli.config_init["samples_every"])))
+    callbacks += [ProgressBar(label)] if progress else []
+    settings["callbacks"] = [*(settings.get("callbacks") or []), *callbacks]
+    settings["plugins"] = [*(settings.get("plugins") or []), AtomicCheckpointIO()]
+    fixed = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "default_root_dir": out}
+    return Trainer(**{**settings, **fixed, "deterministic": settings.get("deterministic") is not False})
+
+
+def _card(module: StageModule, data: PairData, identity: Mapping[str, Any]) -> ModelCard:
+    here = data.dataset.card
+    network = network_card(module.network)
+    splits = {split: data.records(split) for split in (TRAIN, VALIDATION)}
+    description = {f"{split}_pairs": len(records) for split, records in splits.items()}
+    description |= {f"{split}_patients": len({r.subject for r in records}) for split, records in splits.items()}
+    return ModelCard(
+        stage=module.stage,
+        structures=module.structures,
+        network=network,
+        frame=here.frame,
+        material=here.material,
+        region=here.region,
+        normalisation=data.normalisation,
+        readout=fit_readout(module, data),
+        sdd_mm=here.sdd_mm,
+        source_isocentre_mm=here.source_isocentre_mm,
+        view=here.view,
+        simulated=here.simulated,
+        training={
+            **description,
+            "bmd_sources": sorted({r.bmd_source for r in splits[TRAIN]}),
+            **{key: identity[key] for key in ("data_sha256", "start_sha256", "versions")},
+            "seed": identity["config"]["seed_everything"],
+        },
+    )
