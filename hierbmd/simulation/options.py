@@ -31,3 +31,33 @@ class PatientOptions:
             raise BadConfig(
                 "out of range", where="female_share, t_score_sd or ct_noise_hu", mend="0 to 1, 0 to 3, 0 to 200"
             )
+
+
+@dataclass(frozen=True)
+class RadiographSimulationOptions:
+    """A simulated radiograph: beam, scatter, detector and display; what is None is drawn from the seed.
+
+    `display` False gives the log exposure itself (bone bright, not windowed, not quantised). `monoenergetic_kev` with
+    scatter and noise off is the limit in which the image is a line integral of attenuation.
+    """
+
+    kvp: float | None = option("tube voltage, 70-120 kVp; not given: drawn from 75-90", None)
+    filtration: str = option("beam filtration, a column of the spectrum table", "3.0 mm Al + 0.1 mm Cu")
+    monoenergetic_kev: float | None = option("one energy in place of a spectrum, keV", None)
+    scatter: bool = option("scattered radiation", True)
+    grid: bool = option("an antiscatter grid, 12:1", True)
+    noise: bool = option("quantum and electronic noise", True)
+    dose_ugy: float | None = option("mean dose behind the patient, microgray; not given: drawn from 1.5-5", None)
+    focal_spot_mm: float = option("width of the focal spot, mm", 1.0)
+    screen_mm: float = option("spread of light in the detector's screen, standard deviation in mm", 0.12)
+    display: bool = option("log, window, contrast curve, detail and bit depth", True)
+    bits: int = option("bit depth of the display values", 12)
+    rays: int = option("rays along each side of a pixel", 1)
+    step_mm: float = option("step along a ray, mm", 1.0)
+    table: bool = option("remove the table of the scanner from a real CT", True)
+
+    def __post_init__(self) -> None:
+        if self.dose_ugy is not None and not 0.01 <= self.dose_ugy <= 1000:
+            raise BadConfig("the dose behind the patient is outside 0.01 to 1000", where=self.dose_ugy, mend="microgray")
+        if not 1 <= self.rays <= 8 or not 0.05 <= self.step_mm <= 10 or not 8 <= self.bits <= 16:
+            raise BadConfig("out of range", where="rays 1-8, step_mm 0.05-10, bits 8-16", mend="give others")

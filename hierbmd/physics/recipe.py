@@ -1,0 +1,96 @@
+"""The recipe of the committed tables: `python -m hierbmd.physics.recipe`, with xraydb 4.5.8 and spekpy 2.5.4 installed.
+
+Neither is needed to run hierbmd: `attenuation.csv` and `spectra.csv` beside this file are what it writes.
+
+Attenuation: Elam, Ravel & Sieber, Radiat Phys Chem 2002, as xraydb tabulates it (photoelectric, coherent and incoherent
+summed), which tests hold to NIST XCOM figures. Compositions by mass: water; soft tissue and adipose of ICRU Report 44;
+hydroxyapatite Ca10(PO4)6(OH)2 at 3.16 g/cm3; collagen as C 0.533 H 0.071 N 0.171 O 0.225 (Gly-Pro-Hyp average); titanium
+alloy as titanium. Spectra: spekpy's default model (Poludniowski et al., Med Phys 2021; "kqp") for a
+tungsten anode at 12 degrees.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+COMPOSITIONS: dict[str, dict[str, float]] = {
+    "water": {"H": 0.111898, "O": 0.888102},
+    "soft_tissue": {
+        "H": 0.102, "C": 0.143, "N": 0.034, "O": 0.708, "Na": 0.002, "P": 0.003, "S": 0.003, "Cl": 0.002, "K": 0.003,
+    },
+    "adipose": {"H": 0.114, "C": 0.598, "N": 0.007, "O": 0.278, "Na": 0.001, "S": 0.001, "Cl": 0.001},
+    "hydroxyapatite": {"H": 0.002, "O": 0.414, "P": 0.185, "Ca": 0.399},
+    "collagen": {"H": 0.071, "C": 0.533, "N": 0.171, "O": 0.225},
+    "titanium": {"Ti": 1.0},
+    "aluminium": {"Al": 1.0},
+    "cesium_iodide": {"Cs": 0.5115, "I": 0.4885},
+}  # fmt: skip
+"""Mass fractions by element."""
+
+ENERGIES_KEV = tuple(range(10, 151))
+
+FILTRATIONS: dict[str, list[tuple[str, float]]] = {
+    "3.0 mm Al": [("Al", 3.0)],
+    "3.0 mm Al + 0.1 mm Cu": [("Al", 3.0), ("Cu", 0.1)],
+    "3.0 mm Al + 0.2 mm Cu": [("Al", 3.0), ("Cu", 0.2)],
+}
+KILOVOLTS = (70, 75, 80, 85, 90, 100, 120)
+
+
+def main() -> None:
+    """Write both tables beside this file."""
+    folder = Path(__file__).resolve().parent
+    write_attenuation(folder / "attenuation.csv")
+    write_spectra(folder / "spectra.csv")
+
+
+def write_attenuation(path: Path) -> None:
+    """Mass attenuation in cm2/g of every composition at every energy."""
+    import xraydb
+
+    rows = []
+    for energy_kev in ENERGIES_KEV:
+        row = [str(energy_kev)]
+        for parts in COMPOSITIONS.values():
+            total = sum(parts.values())
+            value = sum(share * float(xraydb.mu_elam(el, energy_kev * 1000.0)) for el, share in parts.items()) / total
+            row.append(f"{value:.5g}")
+        rows.append(row)
+    _write(path, ["energy_kev", *COMPOSITIONS], rows)
+
+
+def write_spectra(path: Path) -> None:
+    """Fluence per keV bin, photons/mm2/mAs at 1 m, for each tube voltage and filtration, and its half-value layer."""
+    import spekpy
+
+    columns, header = [], ["energy_kev"]
+    for kvp in KILOVOLTS:
+        for name, filters in FILTRATIONS.items():
+            spectrum = spekpy.Spek(kvp=kvp, th=12, dk=1.0, z=100.0)
+            spectrum.multi_filter(filters)
+            energies, fluence = spectrum.get_spectrum(edges=False)
+            # spekpy's bins are centred on half keV and in photons/cm2/keV: move to whole keV by linear interpolation.
+            by_energy = {e: _interpolated(e, list(energies), list(fluence)) / 100.0 for e in ENERGIES_KEV}
+            columns.append([f"{by_energy[e]:.5g}" for e in ENERGIES_KEV])
+            header.append(f"{kvp} kVp, {name} (HVL {spectrum.get_hvl1():.3f} mm Al)")
+    rows = [[str(e), *[column[n] for column in columns]] for n, e in enumerate(ENERGIES_KEV)]
+    _write(path, header, rows)
+
+
+def _interpolated(x: float, xs: list[float], ys: list[float]) -> float:
+    for (x0, y0), (x1, y1) in zip(zip(xs, ys, strict=True), list(zip(xs, ys, strict=True))[1:], strict=False):
+        if x0 <= x <= x1:
+            return float(y0 + (y1 - y0) * (x - x0) / (x1 - x0))
+    return 0.0
+
+
+def _write(path: Path, header: list[str], rows: list[list[str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""From exposure to what a workstation shows: log, window, contrast curve, detail, clipping, bit depth; bone bright."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Image = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class DisplayCurve:
+    """One vendor's processing of one image.
+
+    `low` and `high` are quantiles of the patient's log exposure that the window spans, `contrast` the steepness of the
+    sigmoid (0 is a straight line), `detail` how much of the fine and middle bands is added, `bits` the depth.
+    """
+
+    low: float = 0.02
+    high: float = 0.995
+    contrast: float = 2.5
+    detail: float = 0.3
+    bits: int = 12
+
+
+def draw_curve(rng: np.random.Generator, *, bits: int = 12) -> DisplayCurve:
+    """A curve within what differs between vendors and settings."""
+    return DisplayCurve(
+        low=float(rng.uniform(0.0, 0.05)),
+        high=float(rng.uniform(0.985, 1.0)),
+        contrast=float(rng.uniform(1.0, 4.0)),
+        detail=float(rng.uniform(0.0, 0.7)),
+        bits=bits,
+    )
+
+
+def displayed(absorbed: Image, patient: NDArray[np.bool_], pixel_mm: tuple[float, float], curve: DisplayCurve) -> Image:
+    """Display values 0 to 2^bits - 1, (H, W) float32 holding whole numbers, from log exposure `absorbed` (bone bright)."""
+    image = _with_detail(absorbed, pixel_mm, curve.detail)
+    values = image[patient] if patient.any() else image.ravel()
+    low, high = (float(q) for q in np.quantile(values, (curve.low, curve.high)))
+    margin = 0.08 * (high - low)
+    share = (image - (low - margin)) / max(high - low + 2 * margin, 1e-6)
+    share = np.clip(share, 0.0, 1.0) if curve.contrast < 1e-6 else _sigmoid(share, curve.contrast)
+    top = 2.0**curve.bits - 1.0
+    return np.asarray(np.rint(np.clip(share, 0.0, 1.0) * top), dtype=np.float32)
+
+
+def _with_detail(image: Image, pixel_mm: tuple[float, float], amount: float) -> Image:
+    """Add a share of the bands between 0, 2 and 8 mm, compressed so that strong edges gain less than faint ones."""
+    if amount <= 0:
+        return image
+    bands, before = np.zeros_like(image), image
+    for sigma_mm in (2.0, 8.0):
+        after = ndimage.gaussian_filter(image, (sigma_mm / pixel_mm[1], sigma_mm / pixel_mm[0]), mode="nearest")
+        band = before - after
+        bands += 0.12 * np.tanh(band / 0.12)
+        before = after
+    return np.asarray(image + amount * bands, dtype=np.float32)
+
+
+def _sigmoid(share: Image, contrast: float) -> Image:
+    """A logistic curve through (0, 0), (1/2, 1/2) and (1, 1)."""
+    end = 1.0 / (1.0 + np.exp(contrast / 2.0))
+    value = 1.0 / (1.0 + np.exp(-contrast * (np.clip(share, -0.2, 1.2) - 0.5)))
+    return np.asarray((value - end) / (1.0 - 2.0 * end), dtype=np.float32)
