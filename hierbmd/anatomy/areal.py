@@ -1,0 +1,103 @@
+"""Areal BMD of a region: its mineral over the area it covers in a projection, g/cm2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierbmd.anatomy.femur import FemurAxes
+from hierbmd.anatomy.shape import Mask, box_of, subgrid
+from hierbmd.data.volume import LabelMap, Volume
+from hierbmd.drr.projector import make_projector
+from hierbmd.drr.scene import Quantity, make_scene
+from hierbmd.errors import BadRegion, Uncalibrated
+from hierbmd.geometry import Camera, Grid, Matrix, rigid_matrix, transform_points
+
+_REGION = "region"
+_FAR_MM, _BEHIND_MM = 20_000.0, 500.0
+_PIXEL_MM = 1.0
+_MM2_PER_CM2 = 100.0
+
+
+@dataclass(frozen=True)
+class ArealBmd:
+    """A region's areal BMD in g/cm2 with its parts: mineral in g and projected area in cm2."""
+
+    bmd_g_cm2: float
+    bmc_g: float
+    area_cm2: float
+
+
+def cropped(volume: Volume, mask: Mask, *, margin: int = 2) -> tuple[Volume, Mask]:
+    """A volume and a mask cut to the mask's box, every voxel where it was; projections of the mask do not change."""
+    box = box_of(mask, margin=margin)
+    return Volume(volume.values[box], subgrid(volume.grid, box), volume.unit), mask[box]
+
+
+def project_region(
+    density: Volume, region: Mask, camera: Camera, camera_from_world: Matrix
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """A region's areal density, (H, W) g/cm2, and where it is seen, (H, W) uint8.
+
+    A pixel sees the region when its ray runs at least half a voxel inside it. `density` is in mg/cm3 of a material
+    (Uncalibrated otherwise). RaysMissVolume when no ray meets it.
+    """
+    if not density.unit.startswith("mg/cm3"):
+        raise Uncalibrated(f"uncalibrated: a volume in {density.unit} is no density", mend="calibrate it first")
+    volume, mask = cropped(density, region)
+    labels = LabelMap(mask.astype(np.uint8), volume.grid, {_REGION: 1})
+    images = [
+        make_projector(make_scene(volume, labels, quantity=quantity, structures=(_REGION,))).image(
+            camera, camera_from_world
+        )[0]
+        for quantity in (Quantity.DENSITY, Quantity.THICKNESS)
+    ]
+    seen = images[1] >= 0.5 * float(volume.grid.spacing_mm.min())
+    return images[0], seen.astype(np.uint8)
+
+
+def areal_bmd(density: Volume, region: Mask, axes: FemurAxes) -> ArealBmd:
+    """A region's areal BMD at the standard view: BMC / projected area, with rays that are all but parallel.
+
+    The standard view is the bone's own, as DXA positions it with the foot turned inward: the beam is along the normal
+    of the plane that neck and shaft span, so how the patient lay in the CT does not matter.
+    """
+    camera, pose = standard_view(density.grid, region, axes)
+    areal, seen = project_region(density, region, camera, pose)
+    area_cm2 = float(np.count_nonzero(seen)) * _PIXEL_MM**2 / _MM2_PER_CM2
+    if area_cm2 <= 0:
+        raise BadRegion("the region covers no area in the standard view", mend="check the femur's label")
+    bmc_g = float(areal.sum(dtype=np.float64)) * _PIXEL_MM**2 / _MM2_PER_CM2
+    return ArealBmd(bmc_g / area_cm2, bmc_g, area_cm2)
+
+
+def mean_bmd_g_cm2(areal_g_cm2: NDArray[np.floating], seen: NDArray[np.uint8]) -> float:
+    """The mean areal density over the pixels that see the region, g/cm2; BadRegion when there are none."""
+    if not seen.any():
+        raise BadRegion("the region is not on the image", mend="is the hip inside the radiograph?")
+    return float(np.mean(areal_g_cm2[seen > 0], dtype=np.float64))
+
+
+def standard_view(grid: Grid, region: Mask, axes: FemurAxes) -> tuple[Camera, Matrix]:
+    """The camera and `camera_from_world` of the standard view: 1 mm pixels at the region, the source 20 m away."""
+    down = axes.shaft.direction
+    beam = axes.frontal_normal
+    across = np.cross(down, beam)
+    rotation = np.stack([across / np.linalg.norm(across), down, beam])
+    if np.linalg.det(rotation) < 0:
+        rotation[0] = -rotation[0]
+    points = transform_points(grid.world_from_index, np.argwhere(region).astype(np.float64))
+    centre = points.mean(axis=0)
+    reach_mm = np.abs((points - centre) @ rotation[:2].T).max(axis=0) + 2.0 * grid.spacing_mm.max()
+    width, height = (int(2 * np.ceil(reach / _PIXEL_MM)) + 1 for reach in reach_mm)
+    pose = rigid_matrix(rotation, np.array([0.0, 0.0, _FAR_MM]) - rotation @ centre)
+    # The detector is behind the bone: a projection ends at the detector.
+    pixel_mm = _PIXEL_MM * (_FAR_MM + _BEHIND_MM) / _FAR_MM
+    return Camera(_FAR_MM + _BEHIND_MM, (width, height), (pixel_mm, pixel_mm)), pose
+
+
+def volumetric_bmd_mg_cm3(density: Volume, region: Mask) -> float:
+    """The mean density of a region's voxels, mg/cm3."""
+    return float(density.values[region].mean(dtype=np.float64))
