@@ -1,0 +1,137 @@
+"""`hierbmd predict`: BMD and a density image from radiographs."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hierbmd.cli._options import parse
+from hierbmd.data.density import REFERENCES, RESEARCH_USE_ONLY, DensityClass, Reference
+from hierbmd.errors import BadConfig
+from hierbmd.geometry import Side, View
+from hierbmd.options import option
+
+if TYPE_CHECKING:
+    from hierbmd.data.halves import Half
+    from hierbmd.data.radiograph import Radiograph
+    from hierbmd.predict import Prediction, Predictor
+
+ReferenceName = Literal[
+    "nhanes3-female-total-hip",
+    "nhanes3-female-femoral-neck",
+    "nhanes3-male-total-hip",
+    "nhanes3-male-femoral-neck",
+]
+
+
+@dataclass(frozen=True)
+class Options:
+    """BMD with its interval, T-score and a density image from hip radiographs. Research use only."""
+
+    radiographs: tuple[Path, ...] = option("radiographs: DICOM, PNG, TIFF, JPEG or MHA", positional=True)
+    model: Path = option("the model's folder: a run of hierbmd train regress or synthesize")
+    out: Path = option("folder for prediction.json, density.mha and density.png")
+    reference: ReferenceName = option("young-adult reference of the T-score", "nhanes3-female-total-hip")
+    side: Literal["left", "right", "both"] | None = option("left, right or both, where the file does not say", None)
+    view: Literal["AP", "PA"] | None = option("AP or PA, where the file does not say", None)
+    polarity: Literal["bright-bone", "dark-bone"] | None = option("where the file does not say", None)
+    response: Literal["log", "linear"] | None = option("log (also display images) or linear intensity", None)
+    pixel_mm: tuple[float, float] | None = option("pixel size on the detector, du,dv in mm", None)
+    sdd_mm: float | None = option("source-detector distance in mm", None)
+    source_isocentre_mm: float | None = option("source-patient distance in mm", None)
+
+
+def main(argv: list[str]) -> int:
+    """Run `hierbmd predict`; returns the exit status."""
+    options = parse("predict", Options, argv)
+    for folder in predict(options):
+        print(folder)
+    return 0
+
+
+def predict(options: Options) -> list[Path]:
+    """Read every radiograph and write its predictions; returns their folders."""
+    from hierbmd.data.halves import sides_shown
+    from hierbmd.predict import load_predictor, predict_radiograph
+
+    predictor = load_predictor(options.model)
+    reference = REFERENCES[options.reference]
+    if reference.region != predictor.card.region:
+        raise BadConfig(
+            f"the reference is of the {reference.region}, the model of the {predictor.card.region}",
+            where=options.reference,
+            mend="choose a reference of the model's region",
+        )
+    images = [(path, _read(path, options)) for path in map(Path, options.radiographs)]
+    tasks = [(path, image, side) for path, image in images for side in sides_shown(image)]
+    folders = []
+    for path, image, side in tasks:
+        prediction, half = predict_radiograph(image, predictor, side)
+        folder = options.out if len(tasks) == 1 else options.out / _folder_name(path, image, side)
+        result = result_of(prediction, predictor, reference)
+        result["radiograph_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        result["top_left_on_radiograph_px"] = _top_left_px(image, half)
+        _write(folder, result, prediction, half)
+        folders.append(folder)
+    return folders
+
+
+def result_of(prediction: Prediction, predictor: Predictor, reference: Reference) -> dict[str, Any]:
+    """The content of prediction.json."""
+    card, bmd = predictor.card, prediction.bmd
+    t_score = reference.t_score(bmd.value_g_cm2)
+    return {
+        "bmd_g_cm2": bmd.value_g_cm2,
+        "interval_g_cm2": None if bmd.interval_g_cm2 is None else list(bmd.interval_g_cm2),
+        "interval_level": None if card.readout is None else card.readout.interval_level,
+        "t_score": t_score,
+        "class": DensityClass.of(t_score).value,
+        "reference": reference.name,
+        "region": bmd.region,
+        "side": bmd.side.value,
+        "material": bmd.material.value,
+        "model": card.name,
+        "simulated_training": card.simulated,
+        "flags": list(prediction.flags),
+        "research_use_only": RESEARCH_USE_ONLY,
+    }
+
+
+def _read(path: Path, options: Options) -> Radiograph:
+    from hierbmd.io.radiograph import RadiographOptions, read_radiograph
+
+    return read_radiograph(
+        path,
+        RadiographOptions(
+            polarity=options.polarity,
+            response=options.response,
+            pixel_mm=options.pixel_mm,
+            sdd_mm=options.sdd_mm,
+            source_isocentre_mm=options.source_isocentre_mm,
+            view=None if options.view is None else View(options.view),
+            side=None if options.side is None else Side(options.side),
+        ),
+    )
+
+
+def _folder_name(path: Path, image: Radiograph, side: Side) -> str:
+    return f"{path.stem}_{side}" if image.side == Side.BOTH else path.stem
+
+
+def _top_left_px(image: Radiograph, half: Half) -> list[float]:
+    """Where the density image's first pixel centre lies on the radiograph, (u, v) in its pixels."""
+    to, source = half.geometry.camera, image.camera
+    return [round(-to.centre_px[i] * to.pixel_mm[i] / source.pixel_mm[i] + source.centre_px[i], 3) for i in (0, 1)]
+
+
+def _write(folder: Path, result: dict[str, Any], prediction: Prediction, half: Half) -> None:
+    from hierbmd.io.prediction_files import write_prediction
+
+    value, interval = result["bmd_g_cm2"], result["interval_g_cm2"]
+    spread = "" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})"
+    title = f"{result['side']} {result['region'].replace('_', ' ')} BMD {value:.3f}{spread} g/cm2"
+    title += f", T {result['t_score']:.1f}" + (", model trained on simulated images" * result["simulated_training"])
+    upright = half.geometry.upright(half.pixels)
+    write_prediction(folder, result, prediction.density, radiograph=upright, title=title)
