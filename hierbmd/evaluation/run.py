@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hierbmd.data.card import require_matching
 from hierbmd.data.density import REFERENCES, RESEARCH_USE_ONLY, DensityClass, DensityMap
 from hierbmd.data.pairs import PairRecord
 from hierbmd.data.splits import SplitMember, check_leaks
-from hierbmd.errors import BadManifest, WrongWeights
+from hierbmd.errors import BadManifest
 from hierbmd.evaluation.cases import Case, Readings, predicted_cases, shown_pair_ids
 from hierbmd.evaluation.density_image import density_image_figures
 from hierbmd.evaluation.estimate import CONFIDENCE
@@ -40,9 +41,14 @@ def evaluate(
     """Evaluate a model on one split of a data set.
 
     The mean predictor and the screening thresholds come from the training split alone. `on_image` is told how many of
-    how many images are read. Errors: SplitLeak, BadManifest (a split is empty), WrongWeights (another region).
+    how many images are read. Errors: SplitLeak, BadManifest (a split is empty), WrongWeights (another
+    region, material or frame).
     """
     options = options or EvaluationOptions()
+    card = dataset.card
+    require_matching(
+        predictor.card, where=dataset.folder, region=card.region, material=card.material, frame=card.frame
+    )
     training, records = _of_split(dataset, "train"), _of_split(dataset, options.split)
     check_leaks([SplitMember(r.pair_id, r.subject, r.split, r.radiograph_sha256) for r in dataset.records])
     to_show, peak_g_cm2 = shown_pair_ids(records, options.shown), _peak_g_cm2(dataset, records)
@@ -50,7 +56,6 @@ def evaluate(
     rows: list[Row] = []
     shown: dict[str, DensityMap] = {}
     for done, case in enumerate(predicted_cases(predictor, dataset, (*training, *records)), start=1):
-        _require_region(case, dataset)
         if done <= len(training):
             learnt_g_cm2.append(case.bmd.value_g_cm2)
         else:
@@ -70,16 +75,6 @@ def _of_split(dataset: Dataset, split: str) -> tuple[PairRecord, ...]:
         there = ", ".join(sorted({r.split or "none" for r in dataset.records})) or "no pairs"
         raise BadManifest(f"no {split} patients in the data set", where=dataset.folder, mend=f"its splits: {there}")
     return records
-
-
-def _require_region(case: Case, dataset: Dataset) -> None:
-    if case.bmd.region != dataset.card.region or case.bmd.material != dataset.card.material:
-        raise WrongWeights(
-            f"the model reads {case.bmd.region} ({case.bmd.material}), "
-            f"the data set holds {dataset.card.region} ({dataset.card.material})",
-            where=dataset.folder,
-            mend="give a model and a data set of one region and material",
-        )
 
 
 def _peak_g_cm2(dataset: Dataset, records: Sequence[PairRecord]) -> float:

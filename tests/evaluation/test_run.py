@@ -104,7 +104,7 @@ def test_what_cannot_be_evaluated_is_refused(hip_dataset, blob_reader):
     with pytest.raises(SplitLeak):
         evaluate(blob_reader(), leaking, OPTIONS)
     neck = dataclasses.replace(dataset, card=dataclasses.replace(dataset.card, region="femoral_neck"))
-    with pytest.raises(WrongWeights, match="the model reads total_hip"):
+    with pytest.raises(WrongWeights, match="region total_hip; wanted region femoral_neck"):
         evaluate(blob_reader(), neck, OPTIONS)
     with pytest.raises(BadConfig, match="bootstrap"):
         EvaluationOptions(bootstrap_samples=0)
