@@ -33,7 +33,9 @@ def blurred(
     return np.asarray(ndimage.gaussian_filter(image, (sigma_mm / pixel_mm[1], sigma_mm / pixel_mm[0]), mode="nearest"))
 
 
-def mean_quanta(image: Image, pixel_mm: tuple[float, float], *, dose_ugy: float, behind_patient: NDArray[np.bool_]) -> Image:
+def mean_quanta(
+    image: Image, pixel_mm: tuple[float, float], *, dose_ugy: float, behind_patient: NDArray[np.bool_]
+) -> Image:
     """Absorbed quanta per pixel, (H, W), when automatic exposure gives a mean dose of `dose_ugy` behind the patient."""
     reference = float(image[behind_patient].mean()) if behind_patient.any() else float(image.mean())
     per_pixel = dose_ugy * QUANTA_PER_MM2_UGY * ABSORBED_SHARE * pixel_mm[0] * pixel_mm[1]

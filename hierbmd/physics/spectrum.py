@@ -86,9 +86,7 @@ def filtrations() -> tuple[str, ...]:
 
 def published_half_value_layers_mm_al() -> dict[tuple[float, str], float]:
     """The half-value layers that spekpy gave with each tabulated spectrum, mm Al."""
-    return {
-        (float(m[1]), m[2]): float(m[3]) for m in map(_header, _columns()[0][1:])
-    }
+    return {(float(m[1]), m[2]): float(m[3]) for m in map(_header, _columns()[0][1:])}
 
 
 @cache

@@ -95,7 +95,9 @@ def _box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice, slice]:
 
 def _target_box(grid: Grid, piece: NDArray[np.bool_], world_from_world: Matrix) -> tuple[slice, slice, slice]:
     box = _box(piece, 1)
-    corners = np.array([[i, j, k] for i in _ends(box[0]) for j in _ends(box[1]) for k in _ends(box[2])], dtype=np.float64)
+    corners = np.array(
+        [[i, j, k] for i in _ends(box[0]) for j in _ends(box[1]) for k in _ends(box[2])], dtype=np.float64
+    )
     # A bone that the scan cuts goes on: the corner beyond the border must be in the box too.
     span = np.array([s.stop - s.start for s in box]) * 0.2
     shape = np.array(grid.shape)

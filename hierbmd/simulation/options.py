@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hierbmd.errors import BadConfig
+from hierbmd.errors import BadConfig, SuspectedUnit
 from hierbmd.options import option
 
 
@@ -58,6 +58,41 @@ class RadiographSimulationOptions:
 
     def __post_init__(self) -> None:
         if self.dose_ugy is not None and not 0.01 <= self.dose_ugy <= 1000:
-            raise BadConfig("the dose behind the patient is outside 0.01 to 1000", where=self.dose_ugy, mend="microgray")
+            raise BadConfig(
+                "the dose behind the patient is outside 0.01 to 1000", where=self.dose_ugy, mend="microgray"
+            )
         if not 1 <= self.rays <= 8 or not 0.05 <= self.step_mm <= 10 or not 8 <= self.bits <= 16:
             raise BadConfig("out of range", where="rays 1-8, step_mm 0.05-10, bits 8-16", mend="give others")
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """A simulated cohort: how many patients and radiographs, how they lie before the source, and who learns from them.
+
+    A pose is a motion of the patient about the isocentre (the CT's middle) in camera axes. Spreads are standard deviations; draws
+    beyond 2.2 of them are drawn again.
+    """
+
+    subjects: int = option("how many patients", 24)
+    poses: int = option("radiographs of each patient", 1)
+    size_px: tuple[int, int] = option("columns and rows of a radiograph, WxH", (256, 256))
+    pixel_mm: float = option("pixel size on the detector, mm", 1.6)
+    sdd_mm: float = option("source-detector distance, mm", 1150.0)
+    source_isocentre_mm: float = option("source-isocentre distance, mm", 1000.0)
+    rotation_deg: float = option("spread of the patient's rotation about each camera axis, deg", 2.0)
+    shift_mm: float = option("spread of the patient's shift along each camera axis, mm", 6.0)
+    femur_deg: float = option("spread of each femur's own abduction, rotation and flexion about its head, deg", 3.0)
+    train: float = option("share of patients to train on", 0.6)
+    val: float = option("share of patients to tune on", 0.15)
+    test: float = option("share of patients kept for the end", 0.25)
+
+    def __post_init__(self) -> None:
+        if self.subjects < 1 or self.poses < 1:
+            raise BadConfig("nothing to simulate", where="subjects, poses", mend="at least 1 of each")
+        if not 300 <= self.sdd_mm <= 5000 or not 200 <= self.source_isocentre_mm < self.sdd_mm:
+            distances = f"sdd_mm {self.sdd_mm:g}, source_isocentre_mm {self.source_isocentre_mm:g}"
+            raise SuspectedUnit("distances of no radiograph", where=distances, mend="give mm, not m or cm")
+        if not 0.05 <= self.pixel_mm <= 10:
+            raise SuspectedUnit("a pixel of no radiograph", where=f"pixel_mm {self.pixel_mm:g}", mend="give mm")
+        if not 0 <= self.rotation_deg <= 15 or not 0 <= self.shift_mm <= 60 or not 0 <= self.femur_deg <= 12:
+            raise BadConfig("pose spread out of range", where="rotation 0-15, shift 0-60, femur 0-12", mend="deg, mm")

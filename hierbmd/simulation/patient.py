@@ -12,6 +12,7 @@ from hierbmd.data.calibration import Calibration
 from hierbmd.data.schemes import TOTALSEGMENTATOR_V2
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.geometry import Grid, Vector
+from hierbmd.physics.attenuation import phantom_hu_per_mg_cm3
 from hierbmd.simulation.bones import Bone, hip_centre_mm, make_bones
 from hierbmd.simulation.morphometry import Anatomy, draw_anatomy
 from hierbmd.simulation.options import PatientOptions
@@ -19,10 +20,10 @@ from hierbmd.simulation.soft_tissue import body_outline, gas_share, soft_tissue_
 
 Floats = NDArray[np.float32]
 
-NOMINAL_SLOPE = 0.77
-"""mg/cm3 HA per HU of the nominal scanner, on whose scale `VirtualPatient.body` is given."""
+NOMINAL_SLOPE = 1.0 / phantom_hu_per_mg_cm3()
+"""mg/cm3 HA per HU of a scanner at 70 keV (0.765), on whose scale `VirtualPatient.body` is given."""
 
-_BOTTOM_MM, _TOP_MM, _MARGIN_MM = -168.0, 150.0, 8.0
+_BOTTOM_MM, _TOP_MM, _MARGIN_MM = -208.0, 164.0, 8.0
 _YELLOW_MARROW_HU = -65.0
 _PADDING_HU = -1024.0
 

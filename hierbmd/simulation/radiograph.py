@@ -71,9 +71,7 @@ def expose(
     rng = np.random.default_rng([seed, 0x5AD1])
     beam = draw_beam(rng, options)
     camera = supersampled(geometry.camera, options.rays)
-    integrals = line_integrals(
-        basis.amounts, basis.grid, camera, geometry.camera_from_world, step_mm=options.step_mm
-    )
+    integrals = line_integrals(basis.amounts, basis.grid, camera, geometry.camera_from_world, step_mm=options.step_mm)
     primary = block_mean(transmitted(integrals, beam.spectrum), options.rays)
     signal = _at_detector(primary, geometry, basis.grid, options)
     pixel_mm = geometry.camera.pixel_mm
@@ -132,7 +130,9 @@ def _binned(spectrum: Spectrum) -> tuple[NDArray[np.float64], NDArray[np.float64
     return ((pairs * centres).sum(axis=1) / np.maximum(total, 1e-30))[kept], total[kept] / total[kept].sum()
 
 
-def _at_detector(primary: Image, geometry: ProjectionGeometry, grid: Grid, options: RadiographSimulationOptions) -> Image:
+def _at_detector(
+    primary: Image, geometry: ProjectionGeometry, grid: Grid, options: RadiographSimulationOptions
+) -> Image:
     """Scatter and blur."""
     pixel_mm, signal = geometry.camera.pixel_mm, primary
     if options.scatter:

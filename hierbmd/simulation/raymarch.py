@@ -16,9 +16,7 @@ from hierbmd.geometry import Camera, Grid, Matrix, invert_rigid, transform_point
 Floats = NDArray[np.float32]
 
 
-def line_integrals(
-    amounts: Floats, grid: Grid, camera: Camera, camera_from_world: Matrix, *, step_mm: float
-) -> Floats:
+def line_integrals(amounts: Floats, grid: Grid, camera: Camera, camera_from_world: Matrix, *, step_mm: float) -> Floats:
     """Integrals of each channel along the rays to the pixel centres, (H, W, C) in unit of the channel times mm.
 
     `amounts` is (ni, nj, nk, C). RaysMissVolume when no ray meets a voxel that holds anything, or all lies behind.

@@ -13,7 +13,7 @@ from hierbmd.simulation.raymarch import block_mean, line_integrals, supersampled
 from hierbmd.units import G_CM2_PER_MG_CM3_MM
 
 
-def true_areal_density(  # noqa: PLR0913 - a view of one bone needs them all
+def true_areal_density(
     density: Volume,
     region: NDArray[np.bool_],
     camera: Camera,

@@ -1,0 +1,293 @@
+"""A simulated cohort on disk: CTs, label maps, radiographs, the manifest and the truth; parallel, resumable, repeatable.
+
+Folder: OUT/manifest.csv, OUT/truth.json and OUT/subjects/SUBJECT/ with ct.nii.gz, labels.nii.gz, calibration.json,
+density.nii.gz (the truth), radiograph_00.dcm ... and truth.json, which is written last and marks the subject as done.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hierbmd.anatomy.areal import areal_bmd, volumetric_bmd_mg_cm3
+from hierbmd.anatomy.femur import femur_axes
+from hierbmd.anatomy.regions import total_hip
+from hierbmd.data.density import RESEARCH_USE_ONLY
+from hierbmd.data.manifest import KNOWN_COLUMNS
+from hierbmd.data.splits import quantile_strata, split_subjects
+from hierbmd.errors import BadConfig, HierbmdError, OutputUnwritable
+from hierbmd.geometry import Matrix, ProjectionGeometry
+from hierbmd.io.atomic import atomic_path, read_json, write_json
+from hierbmd.io.calibration_file import write_calibration
+from hierbmd.io.dicom_write import DicomOptions, write_radiograph_dicom
+from hierbmd.io.geometry_file import geometry_to_json
+from hierbmd.io.image import write_labels, write_volume
+from hierbmd.simulation.bone_motion import with_moved_bones
+from hierbmd.simulation.cases import BONES, Case, real_case, virtual_case
+from hierbmd.simulation.morphometry import draw_anatomy
+from hierbmd.simulation.options import PatientOptions, RadiographSimulationOptions, StudyOptions
+from hierbmd.simulation.poses import draw_femur_motions, draw_geometry
+from hierbmd.simulation.radiograph import expose, materials_of
+
+TRUTH_VERSION = 1
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RealCt:
+    """A real CT and its label map to build subjects on."""
+
+    ct: Path
+    labels: Path
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a subject's files, its number apart."""
+
+    patient: PatientOptions
+    radiograph: RadiographSimulationOptions
+    study: StudyOptions
+    real_ct: RealCt | None = None
+
+    def digest(self) -> str:
+        """A hash of what decides one subject's files; how many subjects there are and their splits do not."""
+        parts = {"patient": dataclasses.asdict(self.patient), "radiograph": dataclasses.asdict(self.radiograph)}
+        parts["study"] = {k: v for k, v in dataclasses.asdict(self.study).items() if k not in _NOT_OF_A_SUBJECT}
+        if self.real_ct is not None:
+            sums = [hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in (self.real_ct.ct, self.real_ct.labels)]
+            parts["real_ct"] = {"sha256": sums}
+        text = json.dumps([TRUTH_VERSION, parts], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_NOT_OF_A_SUBJECT = ("subjects", "train", "val", "test")
+
+
+def simulate_study(out: str | Path, recipe: Recipe, *, workers: int = 1) -> Iterator[tuple[str, bool]]:
+    """Make a study's files, yielding each subject's name and whether it was there already; the manifest comes last.
+
+    Bytes do not depend on `workers` or on being stopped and called again. BadConfig when the folder holds subjects of
+    another recipe; OutputUnwritable when it cannot be written.
+    """
+    out = Path(out)
+    digest = recipe.digest()
+    indices = range(recipe.study.subjects)
+    todo = []
+    for index in indices:
+        folder = out / "subjects" / subject_name(recipe, index)
+        if _is_done(folder, digest):
+            yield folder.name, True
+        else:
+            todo.append(index)
+    for name in _made(out, recipe, digest, todo, workers):
+        yield name, False
+    _write_tables(out, recipe, [subject_name(recipe, index) for index in indices])
+
+
+def subject_name(recipe: Recipe, index: int) -> str:
+    """The subject's id: sim or ct, the seed and its number."""
+    kind = "sim" if recipe.real_ct is None else "ct"
+    return f"{kind}{recipe.patient.seed:03d}-{index:05d}"
+
+
+def simulate_subject(out: str | Path, recipe: Recipe, index: int, digest: str | None = None) -> str:
+    """Make all files of one subject, its truth last; returns its name."""
+    seed = recipe.patient.seed
+    if recipe.real_ct is None:
+        case = virtual_case(index, recipe.patient)
+    else:
+        case = real_case(index, recipe.real_ct.ct, recipe.real_ct.labels, seed=seed)
+    folder = Path(out) / "subjects" / case.subject
+    write_volume(folder / "ct.nii.gz", case.scan)
+    write_labels(folder / "labels.nii.gz", case.labels)
+    write_volume(folder / "density.nii.gz", case.density)
+    write_calibration(folder / "calibration.json", case.calibration)
+    radiographs = [_radiograph(folder, case, recipe, index, pose) for pose in range(recipe.study.poses)]
+    truth = {
+        "version": TRUTH_VERSION,
+        "simulated": True,
+        "research_use_only": RESEARCH_USE_ONLY,
+        "recipe": digest or recipe.digest(),
+        "subject": case.subject,
+        "seed": [seed, index],
+        **case.person,
+        **case.facts,
+        "calibration_line": {
+            "slope": case.calibration.slope,
+            "intercept": case.calibration.intercept,
+            "material": "HA",
+        },
+        "hip_centres_world_mm": {side: _rounded(point) for side, point in case.hip_centres_world_mm.items()},
+        "sides": {side: _side_truth(case, side) for side in ("left", "right")},
+        "radiographs": radiographs,
+    }
+    write_json(folder / "truth.json", truth)
+    return case.subject
+
+
+def _radiograph(folder: Path, case: Case, recipe: Recipe, index: int, pose: int) -> dict[str, Any]:
+    """Draw a pose, expose, write the DICOM file; returns what truth.json says of it."""
+    seed = [recipe.patient.seed, index, 1 + pose]
+    rng = np.random.default_rng(seed)
+    geometry = draw_geometry(rng, recipe.study, case.scan.grid.centre_world_mm)
+    motions = draw_femur_motions(rng, recipe.study, case.hip_centres_world_mm, case.labels.names_present)
+    basis = with_moved_bones(materials_of(case.body, recipe.radiograph), case.labels, motions)
+    exposure_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    radiograph = expose(basis, geometry, options=recipe.radiograph, seed=exposure_seed)
+    radiograph = dataclasses.replace(radiograph, source_isocentre_mm=recipe.study.source_isocentre_mm)
+    name = f"radiograph_{pose:02d}.dcm"
+    options = DicomOptions(
+        subject=case.subject,
+        description="simulated AP hip",
+        simulated=True,
+        bits_stored=recipe.radiograph.bits,
+        value_range=(0.0, 2.0**recipe.radiograph.bits - 1.0) if recipe.radiograph.display else None,
+        uid_seed=f"hierbmd simulate {seed}",
+    )
+    write_radiograph_dicom(folder / name, radiograph, options)
+    return _pose_truth(name, geometry, motions, case, exposure_seed)
+
+
+def _pose_truth(
+    name: str, geometry: ProjectionGeometry, motions: dict[str, Matrix], case: Case, exposure_seed: int
+) -> dict[str, Any]:
+    """The true pose of the patient (`geometry`) and of each bone, camera_from_world 4x4 in LPS mm."""
+    bones = {}
+    for bone in BONES:
+        if bone in case.labels.names_present:
+            pose = geometry.camera_from_world @ motions.get(bone, np.eye(4))
+            bones[bone] = {
+                "camera_from_world": pose.tolist(),
+                "world_from_world": motions.get(bone, np.eye(4)).tolist(),
+            }
+    return {"file": name, "exposure_seed": exposure_seed, "geometry": geometry_to_json(geometry), "bones": bones}
+
+
+def _side_truth(case: Case, side: str) -> dict[str, Any]:
+    """The true densities of one side's total-hip region, from the voxel truth; why not, where there is no region."""
+    name = f"femur_{side}"
+    if name not in case.labels.names_present:
+        return {"refused": f"no {name} in the label map"}
+    if name in case.facts.get("metal_in", ()):
+        return {"refused": f"metal in {name}"}
+    try:
+        axes = femur_axes(case.labels.mask(name), case.labels.grid)
+        region = total_hip(case.labels.mask(name), case.labels.grid, axes)
+        areal = areal_bmd(case.density, region, axes)
+    except HierbmdError as error:
+        return {"refused": str(error)}
+    return {
+        "total_hip_bmd_g_cm2": areal.bmd_g_cm2,
+        "total_hip_bmc_g": areal.bmc_g,
+        "total_hip_area_cm2": areal.area_cm2,
+        "total_hip_vbmd_mg_cm3": volumetric_bmd_mg_cm3(case.density, region),
+    }
+
+
+def _made(out: Path, recipe: Recipe, digest: str, todo: list[int], workers: int) -> Iterator[str]:
+    if workers <= 1 or len(todo) <= 1:
+        for index in todo:
+            yield simulate_subject(out, recipe, index, digest)
+        return
+    # Spawned, not forked: a fork of a process whose libraries run threads may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context, initializer=_one_thread) as pool:
+        futures = [pool.submit(simulate_subject, out, recipe, index, digest) for index in todo]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _one_thread() -> None:
+    """Workers share the machine: one thread each."""
+    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+
+def _is_done(folder: Path, digest: str) -> bool:
+    truth = folder / "truth.json"
+    if not truth.exists():
+        return False
+    found = read_json(truth)
+    if not isinstance(found, dict) or found.get("recipe") != digest:
+        raise BadConfig("made with other options or another version", where=folder, mend="give another --out")
+    files = ["ct.nii.gz", "labels.nii.gz", "density.nii.gz", "calibration.json"]
+    return all((folder / name).exists() for name in [*files, *(r["file"] for r in found["radiographs"])])
+
+
+def _write_tables(out: Path, recipe: Recipe, subjects: list[str]) -> None:
+    """truth.json of all subjects and the manifest, both whole."""
+    truths = [read_json(out / "subjects" / name / "truth.json") for name in subjects]
+    splits = _splits(recipe, subjects)
+    whole = {
+        "version": TRUTH_VERSION,
+        "simulated": True,
+        "research_use_only": RESEARCH_USE_ONLY,
+        "seed": recipe.patient.seed,
+        "recipe": recipe.digest(),
+        "options": {
+            "patient": dataclasses.asdict(recipe.patient),
+            "radiograph": dataclasses.asdict(recipe.radiograph),
+            "study": dataclasses.asdict(recipe.study),
+        },
+        "subjects": [{**truth, "split": splits[truth["subject"]]} for truth in truths],
+    }
+    write_json(out / "truth.json", whole)
+    try:
+        with atomic_path(out / "manifest.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [*KNOWN_COLUMNS, "simulated"], restval="", lineterminator="\n")
+            writer.writeheader()
+            for truth in truths:
+                writer.writerows(_manifest_rows(truth, splits[truth["subject"]]))
+    except UnicodeError as error:
+        raise OutputUnwritable(f"cannot write ({error})", where=out, mend="give another --out") from error
+
+
+def _manifest_rows(truth: dict[str, Any], split: str) -> list[dict[str, Any]]:
+    folder = f"subjects/{truth['subject']}"
+    person = {key: truth.get(key, "") for key in ("age", "sex", "height_cm", "weight_kg")}
+    common = {
+        "subject": truth["subject"],
+        "ct": f"{folder}/ct.nii.gz",
+        "labels": f"{folder}/labels.nii.gz",
+        "calibration": f"{folder}/calibration.json",
+        "view": "AP",
+        "side": "both",
+        "split": split,
+        "simulated": "true",
+        **person,
+    }
+    return [{**common, "radiograph": f"{folder}/{radiograph['file']}"} for radiograph in truth["radiographs"]]
+
+
+def _splits(recipe: Recipe, subjects: list[str]) -> dict[str, str]:
+    """Splits by patient, balanced over the drawn bone density; subjects on one real CT are one patient, all for testing."""
+    if recipe.real_ct is not None:
+        return dict.fromkeys(subjects, "test")
+    drawn = {}
+    for index, name in enumerate(subjects):
+        rng = np.random.default_rng([recipe.patient.seed, index])
+        drawn[name] = draw_anatomy(rng, recipe.patient).quality[0].t_score_drawn
+    shares = {"train": recipe.study.train, "val": recipe.study.val, "test": recipe.study.test}
+    return split_subjects(subjects, shares, seed=recipe.patient.seed, strata=quantile_strata(drawn))
+
+
+def _rounded(point: Any) -> list[float]:
+    return [round(float(x), 4) for x in point]
