@@ -21,6 +21,20 @@ _SURFACE_POINTS = 400
 _MIN_VOXELS = 50
 BONE, METAL = "bone", "metal"
 
+_BONE_NAMES = (
+    "femur",
+    "hip",
+    "sacrum",
+    "vertebrae",
+    "rib",
+    "sternum",
+    "costal",
+    "scapula",
+    "clavicula",
+    "humerus",
+    "skull",
+)
+
 SOFT_TISSUE_HU = 40.0
 """Muscle on a CT (ICRU 44 composition, 1.05 g/cm3, lies at 40 to 60 HU): what would stand where the bone stands."""
 
@@ -67,14 +81,15 @@ def make_body(name: str, volume: Volume, labels: LabelMap, *, structures: tuple[
 
     if labels.grid != volume.grid:
         raise LabelsMismatch("the label map is not on the CT's grid", mend="resample it with read_labels(onto=...)")
-    mask = np.logical_or.reduce([labels.mask(structure) for structure in structures])
+    mask = np.isin(labels.ids, _ids_of(labels, structures))
     if np.count_nonzero(mask) < _MIN_VOXELS:
         raise LabelsMismatch(f"{name} has {np.count_nonzero(mask)} voxels", mend="check the label map")
     box = _bounding_box(mask)
     grid, mask = _cropped_grid(volume.grid, box), mask[box]
     values = volume.values[box]
     metal = _metal_near(values, mask, metal_hu)
-    ids = np.where(mask & ~metal, 1, 0).astype(np.uint8)
+    whole = mask | _rim(values, mask, np.isin(labels.ids[box], _bone_ids(labels)))
+    ids = np.where(whole & ~metal, 1, 0).astype(np.uint8)
     ids[metal] = 2
     has_metal = bool(metal.any())
     names = (BONE, METAL) if has_metal else (BONE,)
@@ -86,11 +101,35 @@ def make_body(name: str, volume: Volume, labels: LabelMap, *, structures: tuple[
     return Body(name, make_projector(scene), has_metal, pivot, surface, cut, int(np.count_nonzero(metal)))
 
 
+def _ids_of(labels: LabelMap, structures: tuple[str, ...]) -> list[int]:
+    """The structures' ids; LabelsMismatch for one that is not in the map. (id_of looks at every voxel at each call.)"""
+    present = set(labels.names_present)
+    return [labels.scheme[name] if name in present else labels.id_of(name) for name in structures]
+
+
 def surface_points(labels: LabelMap, name: str) -> Matrix:
     """At most 400 points (n, 3), LPS mm, spread evenly over the surface voxels of a structure."""
     mask = labels.mask(name)
     box = _bounding_box(mask)
     return _surface(mask[box], _cropped_grid(labels.grid, box))
+
+
+def is_bone(name: str) -> bool:
+    """Whether a structure of that name (TotalSegmentator v2) is bone."""
+    return name.startswith(_BONE_NAMES)
+
+
+def _bone_ids(labels: LabelMap) -> list[int]:
+    return [identifier for name, identifier in labels.scheme.items() if is_bone(name)]
+
+
+def _rim(values: NDArray[np.float32], mask: NDArray[np.bool_], bones: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The voxels around the bone that no bone's label claims and that are denser than soft tissue: its partial volume.
+
+    A label ends where a voxel is half bone; without the rest the bone projects too small and seems to lie deeper.
+    """
+    around = ndimage.binary_dilation(mask, ndimage.generate_binary_structure(3, 3))
+    return np.asarray(around & ~bones & (values > SOFT_TISSUE_HU))
 
 
 def _cut_points(mask: NDArray[np.bool_], box: tuple[slice, slice, slice], grid: Grid) -> Matrix:

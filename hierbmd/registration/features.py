@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ class GradientFilter:
         return _gradient(images, self.narrow) - _gradient(images, self.wide)
 
 
+@lru_cache(maxsize=256)
 def gradient_filter(size_px: tuple[int, int], sigma_px: float) -> GradientFilter:
     """The filter for images of `size_px` (W, H) with a narrow Gaussian of `sigma_px` and a wide one of 3 times that."""
     return GradientFilter(

@@ -9,7 +9,7 @@ from hierbmd.data.radiograph import Radiograph
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import GeometryMissing
 from hierbmd.geometry import Matrix, ProjectionGeometry
-from hierbmd.registration.body import Body, make_body
+from hierbmd.registration.body import Body, is_bone, make_body
 from hierbmd.registration.bone import Search, refine_bone, register_bone
 from hierbmd.registration.level import Level, make_levels
 from hierbmd.registration.options import RegistrationOptions
@@ -18,7 +18,6 @@ from hierbmd.registration.outcome import BoneRegistration
 DEFAULT_BONES = ("femur_left", "femur_right", "hip_left", "hip_right")
 """What the method registers (METHOD section 1), named as TotalSegmentator v2 does."""
 
-_SKELETON = ("femur_", "hip_", "sacrum", "vertebrae_")
 _SWEEPS = 2
 
 Registrations = dict[str, BoneRegistration]
@@ -81,7 +80,7 @@ def _make_patient(
             mend="give the geometry of this radiograph",
         )
     names = tuple(dict.fromkeys(bones))
-    skeleton = tuple(name for name in labels.names_present if name.startswith(_SKELETON) or name in names)
+    skeleton = tuple(name for name in labels.names_present if is_bone(name) or name in names)
     rest = tuple(name for name in skeleton if name not in names)
 
     def body(name: str, structures: tuple[str, ...]) -> Body:

@@ -48,12 +48,9 @@ def in_plane_std_mm(covariance: Matrix, pose: Matrix, pivot_world_mm: Vector, po
     points = transform_points(pose, points_world_mm)
     arms = points - transform_points(pose, pivot_world_mm)
     rays = points / np.linalg.norm(points, axis=1, keepdims=True)
-    total = 0.0
-    for arm, ray in zip(arms, rays, strict=True):
-        moves = np.hstack([-_cross_matrix(arm), np.eye(3)])  # d(point) = w x arm + t
-        across = moves - np.outer(ray, ray @ moves)
-        total += float(np.trace(across @ covariance @ across.T))
-    return float(np.sqrt(total / len(points)))
+    moves = np.concatenate([-_cross_matrices(arms), np.broadcast_to(np.eye(3), (len(arms), 3, 3))], axis=2)
+    across = moves - rays[:, :, None] * np.einsum("nc,ncp->np", rays, moves)[:, None, :]
+    return float(np.sqrt(np.mean(np.einsum("ncp,pq,ncq->n", across, covariance, across))))
 
 
 def uncertainty(
@@ -78,5 +75,8 @@ def uncertainty(
     )
 
 
-def _cross_matrix(v: Vector) -> Matrix:
-    return np.array([[0.0, -v[2], v[1]], [v[2], 0.0, -v[0]], [-v[1], v[0], 0.0]])
+def _cross_matrices(v: Matrix) -> NDArray[np.float64]:
+    """(n, 3, 3): each times a vector is the cross product of a row of `v` (n, 3) with it, so d(point) = w x arm + t."""
+    out = np.zeros((len(v), 3, 3))
+    out[:, 0, 1], out[:, 0, 2], out[:, 1, 2] = -v[:, 2], v[:, 1], -v[:, 0]
+    return out - np.swapaxes(out, 1, 2)

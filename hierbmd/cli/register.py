@@ -1,0 +1,117 @@
+"""`hierbmd register`: find each bone of a CT on a radiograph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from hierbmd.cli._options import parse
+from hierbmd.options import option
+
+if TYPE_CHECKING:
+    from hierbmd.data.radiograph import Radiograph
+    from hierbmd.data.volume import LabelMap
+    from hierbmd.geometry import ProjectionGeometry
+    from hierbmd.registration.outcome import BoneRegistration
+
+
+@dataclass(frozen=True)
+class Options:
+    """Find each bone of a CT on a radiograph, rigidly and on its own, and say how far the pose may be trusted."""
+
+    ct: Path = option("the CT: DICOM folder, NIfTI, NRRD or MHA", positional=True)
+    radiograph: Path = option("the radiograph: DICOM, PNG, TIFF, JPEG or MHA", positional=True)
+    labels: Path = option("label map of the CT's bones")
+    out: Path = option("folder for registration.json and, per bone, NAME.png and NAME.geometry.json")
+    scheme: Path | None = option("JSON {name: id} of the label map; TotalSegmentator v2 without", None)
+    bones: tuple[str, ...] = option("NAME,...: what to find; without, femora and hip bones that are there", ())
+    geometry: Path | None = option("geometry file: intrinsics and the pose to start from", None)
+    starts: int = option("how many starts around the given one", 6)
+    seed: int = option("seed of the starts", 0)
+    polarity: Literal["bright-bone", "dark-bone"] | None = option("for a radiograph that does not say", None)
+    response: Literal["log", "linear"] | None = option("what its pixels are, where it does not say", None)
+    pixel_mm: tuple[float, float] | None = option("pixel size on the detector, du,dv", None)
+    sdd_mm: float | None = option("distance from the source to the detector", None)
+    source_isocenter_mm: float | None = option("distance from the source to the patient", None)
+    view: Literal["AP", "PA", "LAT"] | None = option("for a radiograph that does not say", None)
+    side: Literal["left", "right", "both", "none"] | None = option("for a radiograph that does not say", None)
+    resample_tilt: bool = option("resample a CT with gantry tilt instead of refusing it", False)
+
+
+def main(argv: list[str]) -> int:
+    """Run `hierbmd register`; returns the exit status."""
+    return run(parse("register", Options, argv))
+
+
+def run(options: Options) -> int:
+    """Read, register and write; refusals are raised, a bone that is not found is an outcome."""
+    from hierbmd.io.ct import read_volume
+    from hierbmd.io.labels import read_labels
+    from hierbmd.registration.files import write_registrations
+    from hierbmd.registration.options import RegistrationOptions
+    from hierbmd.registration.patient import register_bones
+
+    settings = RegistrationOptions(starts=options.starts, seed=options.seed)
+    radiograph = _radiograph(options)
+    volume = read_volume(options.ct, resample_tilt=options.resample_tilt)
+    labels = read_labels(options.labels, scheme=options.scheme, onto=volume.grid)
+    bones = _bones(options, labels)
+    start = _start(options, radiograph, labels, bones)
+    found = register_bones(volume, labels, radiograph, start, bones=bones, options=settings)
+    write_registrations(
+        options.out,
+        found,
+        volume=volume,
+        labels=labels,
+        radiograph=radiograph,
+        start=start,
+        options=settings,
+    )
+    _say(found, options.out)
+    return 0
+
+
+def _radiograph(options: Options) -> Radiograph:
+    from hierbmd.geometry import Side, View
+    from hierbmd.io.radiograph import RadiographOptions, read_radiograph
+
+    said = RadiographOptions(
+        polarity=options.polarity,
+        response=options.response,
+        pixel_mm=options.pixel_mm,
+        sdd_mm=options.sdd_mm,
+        source_isocentre_mm=options.source_isocenter_mm,
+        view=None if options.view is None else View(options.view),
+        side=None if options.side is None else Side(options.side),
+    )
+    return read_radiograph(options.radiograph, said)
+
+
+def _bones(options: Options, labels: LabelMap) -> tuple[str, ...]:
+    from hierbmd.errors import LabelsMismatch
+    from hierbmd.registration.patient import DEFAULT_BONES
+
+    bones = options.bones or tuple(name for name in DEFAULT_BONES if name in labels.names_present)
+    if not bones:
+        raise LabelsMismatch("neither femora nor hip bones in the label map", where=options.labels, mend="give --bones")
+    return bones
+
+
+def _start(options: Options, radiograph: Radiograph, labels: LabelMap, bones: tuple[str, ...]) -> ProjectionGeometry:
+    from hierbmd.io.geometry_file import read_geometry
+    from hierbmd.registration.start import start_geometry
+
+    if options.geometry is not None:
+        return read_geometry(options.geometry)
+    return start_geometry(radiograph, labels, bones)
+
+
+def _say(found: dict[str, BoneRegistration], out: Path) -> None:
+    for name, result in found.items():
+        error = result.uncertainty
+        print(
+            f"{name:<14} {result.outcome.value}; similarity {result.similarity:.2f}, "
+            f"standard error in plane {error.in_plane_mm:.2f} mm, depth {error.depth_mm:.1f} mm, {result.seconds:.1f} s"
+        )
+    print(f"Research use only. Look at the overlays: {out}")

@@ -1,0 +1,83 @@
+"""What a registration leaves on disk: registration.json, a geometry file and an overlay for each bone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hierbmd.data.density import RESEARCH_USE_ONLY
+from hierbmd.data.radiograph import Radiograph
+from hierbmd.data.volume import LabelMap, Volume
+from hierbmd.geometry import ProjectionGeometry
+from hierbmd.io.atomic import write_json
+from hierbmd.io.geometry_file import geometry_to_json, write_geometry
+from hierbmd.io.image import write_png
+from hierbmd.registration.body import make_body
+from hierbmd.registration.options import RegistrationOptions
+from hierbmd.registration.outcome import BoneRegistration
+from hierbmd.registration.overlay import overlay
+
+AXES_NOTE = (
+    "standard errors in camera axes about the bone's centroid (x right, y down, depth along the beam); "
+    "depth is weak in a single view; null: not determined"
+)
+
+
+def registration_to_json(found: Mapping[str, BoneRegistration], start: ProjectionGeometry) -> dict[str, Any]:
+    """The content of registration.json: every bone's pose, outcome, similarity, uncertainty and starts."""
+    return {
+        "research_use_only": RESEARCH_USE_ONLY,
+        "frame": "LPS-mm",
+        "uncertainty_axes": AXES_NOTE,
+        "start": geometry_to_json(start),
+        "bones": {name: _bone_to_json(result) for name, result in found.items()},
+    }
+
+
+def write_registrations(
+    out: Path,
+    found: Mapping[str, BoneRegistration],
+    *,
+    volume: Volume,
+    labels: LabelMap,
+    radiograph: Radiograph,
+    start: ProjectionGeometry,
+    options: RegistrationOptions,
+) -> None:
+    """Write registration.json and, for each bone, NAME.png (outline, checkerboard) and NAME.geometry.json.
+
+    A bone that did not converge gets its overlay, to see why, and no geometry file. OutputUnwritable where it applies.
+    """
+    for name, result in found.items():
+        body = make_body(name, volume, labels, structures=(name,), metal_hu=options.metal_hu)
+        picture = overlay(radiograph.pixels, start.camera, body, result.camera_from_world)
+        write_png(out / f"{name}.png", picture)
+        geometry = out / f"{name}.geometry.json"
+        if result.converged:
+            write_geometry(geometry, replace(start, camera_from_world=result.camera_from_world))
+        else:
+            geometry.unlink(missing_ok=True)
+    write_json(out / "registration.json", registration_to_json(found, start))
+
+
+def _bone_to_json(result: BoneRegistration) -> dict[str, Any]:
+    return {
+        "camera_from_world": result.camera_from_world.tolist(),
+        "outcome": result.outcome.value,
+        "outcome_code": result.outcome.name.lower(),
+        "similarity": round(result.similarity, 5),
+        "uncertainty": result.uncertainty.as_dict(),
+        "starts": [
+            {
+                "similarity": round(start.similarity, 5),
+                "agrees": start.agrees,
+                "camera_from_world": start.camera_from_world.tolist(),
+            }
+            for start in result.starts
+        ],
+        "metal_voxels_excluded": result.metal_voxels,
+        "projections": result.steps,
+        "seconds": round(result.seconds, 3),
+    }
