@@ -38,6 +38,7 @@ _TROCHANTER_END = 2.9
 
 _SHAFT_FROM = (2.6, 3.3)
 _SHAFT_ROUNDS = 8
+_TURNS = 4
 _SHAFT_SPAN_MM = 60.0
 _LEAST_SHAFT_MM = 12.0
 _TROCHANTER_RANGE = (1.4, 4.0)
@@ -117,8 +118,7 @@ def femur_axes(mask: Mask, grid: Grid) -> FemurAxes:
     head = femoral_head(bone, local)
     points = world_points(bone, local)
     neck = femoral_neck(points, head, float(local.voxel_mm3))
-    shaft = _shaft(points, head, neck)
-    end_mm, found, bulge = _lesser_trochanter(surface_points(bone, local), head, shaft)
+    shaft, (end_mm, found, bulge) = _shaft_and_trochanter(points, surface_points(bone, local), head, neck)
     side = _side_of(head, shaft, bulge) if found else Side.NONE
     return FemurAxes(head, neck, shaft, end_mm, found, side)
 
@@ -185,16 +185,36 @@ def _sections(
     return centres[inside], area[inside]
 
 
-def _shaft(points_world_mm: Matrix, head: Sphere, neck: Neck) -> Shaft:
-    """The line through the centroids of sections across it, below the lesser trochanter; repeated until it stands."""
-    offsets = points_world_mm - head.centre_world_mm
+Trochanter = tuple[float, bool, Vector]
+
+
+def _shaft_and_trochanter(points: Matrix, surface: Matrix, head: Sphere, neck: Neck) -> tuple[Shaft, Trochanter]:
+    """The shaft below the lesser trochanter, and the trochanter above it: each is found by the other, in turns."""
+    offsets = points - head.centre_world_mm
     distance_mm = np.linalg.norm(offsets, axis=1)
     far = distance_mm > np.quantile(distance_mm, 0.95)
-    direction = _unit(offsets[far].mean(axis=0) - neck.narrowest_mm * neck.direction)
+    towards = _unit(offsets[far].mean(axis=0) - neck.narrowest_mm * neck.direction)
+    end_mm = _whole_until(offsets @ towards)
+    highest, usual = (factor * head.radius_mm for factor in _SHAFT_FROM)
+    shaft = _shaft(offsets, head, towards, max(highest, min(usual, end_mm - 30.0)))
+    trochanter = _lesser_trochanter(surface, head, shaft)
+    for _ in range(_TURNS):
+        before_mm = trochanter[0]
+        shaft = _shaft(offsets, head, shaft.direction, max(before_mm, min(usual, shaft.end_mm - 30.0)))
+        trochanter = _lesser_trochanter(surface, head, shaft)
+        if abs(trochanter[0] - before_mm) < _STEP_MM / 2.0:
+            break
+    _require_below(shaft.end_mm, trochanter[0])
+    return shaft, trochanter
+
+
+def _shaft(offsets: Matrix, head: Sphere, towards: Vector, start_mm: float) -> Shaft:
+    """The line through the centroids of sections across it, from `start_mm` below the head's centre downwards."""
+    direction = towards
     for _ in range(_SHAFT_ROUNDS):
         along = offsets @ direction
         end_mm = _whole_until(along)
-        start_mm = _shaft_start(head.radius_mm, end_mm)
+        _require_below(end_mm, start_mm)
         inside = (along > start_mm) & (along < min(end_mm, start_mm + _SHAFT_SPAN_MM))
         centroids = _centroids(offsets[inside], along[inside])
         middle = centroids.mean(axis=0)
@@ -209,15 +229,12 @@ def _shaft(points_world_mm: Matrix, head: Sphere, neck: Neck) -> Shaft:
     return Shaft(head.centre_world_mm + middle, direction, radius_mm, end_mm)
 
 
-def _shaft_start(head_radius_mm: float, end_mm: float) -> float:
-    """Where the plain shaft is taken to begin: below the lesser trochanter if that leaves 30 mm, higher if not."""
-    highest, lowest = _SHAFT_FROM[0] * head_radius_mm, _SHAFT_FROM[1] * head_radius_mm
-    if end_mm - highest < _LEAST_SHAFT_MM:
+def _require_below(end_mm: float, start_mm: float) -> None:
+    if end_mm - start_mm < _LEAST_SHAFT_MM:
         raise BadRegion(
-            f"the femur is cut off {end_mm:.0f} mm below the head's centre, above or at the lesser trochanter",
-            mend=f"a total hip needs about {highest + _LEAST_SHAFT_MM:.0f} mm: scan further down",
+            f"the femur is cut off {end_mm:.0f} mm below the head's centre, near or above the lesser trochanter",
+            mend=f"a total hip needs the shaft to {start_mm + _LEAST_SHAFT_MM:.0f} mm or more: scan further down",
         )
-    return max(highest, min(lowest, end_mm - 30.0))
 
 
 def _whole_until(along: NDArray[np.float64]) -> float:
@@ -238,7 +255,7 @@ def _centroids(offsets: Matrix, along: NDArray[np.float64]) -> Matrix:
     return np.asarray(sums[usable] / counts[usable, None])
 
 
-def _lesser_trochanter(surface: Matrix, head: Sphere, shaft: Shaft) -> tuple[float, bool, Vector]:
+def _lesser_trochanter(surface: Matrix, head: Sphere, shaft: Shaft) -> Trochanter:
     """Where the lesser trochanter ends distally, whether it was seen, and the direction in which it bulges.
 
     Round the shaft's axis, the trochanter is the bump (in height, over the median reach of its level) that stands out
