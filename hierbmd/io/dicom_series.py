@@ -21,6 +21,7 @@ KIND = "CT"
 
 _OTHER_SUFFIXES = {".txt", ".csv", ".tsv", ".json", ".xml", ".md", ".pdf", ".html", ".htm", ".png", ".jpg", ".ini"}
 _OTHER_NAMES = {"dicomdir", "license", "readme", "thumbs.db", "lockfile", "version"}
+_DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
 _SAME_PLACE_MM = 1e-3
 _UNEVEN_SHARE = 0.1
 _UNEVEN_MM = 0.05
@@ -59,7 +60,7 @@ def read_series(folder: str | Path, *, max_gib: float = guards.DEFAULT_MAX_GIB) 
 
     Raises what `find_series` and `dicom_file.decode_pixels` raise, and OversizedFile when the whole passes `max_gib`.
     """
-    series = find_series(folder)
+    series = find_series(folder, max_gib=max_gib)
     guards.require_within(int(np.prod(series.grid.shape, dtype=object)) * 4, max_gib, folder)
     _require_room(series, folder)
     values = np.empty(series.grid.shape, dtype=np.float32)
@@ -70,7 +71,7 @@ def read_series(folder: str | Path, *, max_gib: float = guards.DEFAULT_MAX_GIB) 
     return values, series.grid
 
 
-def find_series(folder: str | Path) -> Series:
+def find_series(folder: str | Path, *, max_gib: float = guards.DEFAULT_MAX_GIB) -> Series:
     """The one CT series of a folder and its subfolders, from the headers alone.
 
     Files that are clearly no slices (DICOMDIR, text, DICOM objects without pixels) are passed over. Raises
@@ -78,7 +79,7 @@ def find_series(folder: str | Path) -> Series:
     twice), SliceGap, RescaleMissing, NotHounsfield (a rescale to other units) and BadAffine. Gantry tilt is left in
     the grid.
     """
-    slices = [_slice_of(path, header) for path, header in _image_headers(Path(folder))]
+    slices = [_slice_of(path, header) for path, header in _image_headers(Path(folder), max_gib)]
     if len(slices) < 2:
         raise guards.unreadable(KIND, folder, f"{len(slices)} CT slices in the folder, a volume takes at least 2")
     _require_one_series(slices, folder)
@@ -86,14 +87,18 @@ def find_series(folder: str | Path) -> Series:
     return Series(ordered, Grid((*ordered[0].shape[::-1], len(ordered)), _world_from_index(ordered, folder)))
 
 
-def _image_headers(folder: Path) -> list[tuple[Path, FileDataset]]:
+def _image_headers(folder: Path, max_gib: float) -> list[tuple[Path, FileDataset]]:
     found = []
     for path in sorted(Path(root) / name for root, _, names in os.walk(folder) for name in names):
         if _clearly_other(path):
             continue
-        header = dicom_file.read_dataset(path, kind=KIND, pixels=False)
-        if "Rows" in header or dicom_file.text(header, "Modality") in ("CT", ""):
+        header = dicom_file.read_dataset(path, kind=KIND, pixels=False, max_gib=max_gib)
+        if "Rows" in header:
             found.append((path, header))
+        elif header.file_meta.get("MediaStorageSOPClassUID") == _DICOMDIR_CLASS:
+            continue
+        elif dicom_file.text(header, "Modality") in ("CT", ""):
+            raise guards.unreadable(KIND, path, "it ends within its header")
     uids = {str(header.get("SeriesInstanceUID")): path for path, header in found}
     if len(uids) > 1:
         (first, a), (second, b) = list(uids.items())[:2]
