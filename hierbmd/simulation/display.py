@@ -40,13 +40,20 @@ def draw_curve(rng: np.random.Generator, *, bits: int = 12) -> DisplayCurve:
 def displayed(absorbed: Image, patient: NDArray[np.bool_], pixel_mm: tuple[float, float], curve: DisplayCurve) -> Image:
     """Display values 0 to 2^bits - 1, (H, W) float32 holding whole numbers, from log exposure `absorbed` (bone bright)."""
     image = _with_detail(absorbed, pixel_mm, curve.detail)
-    values = image[patient] if patient.any() else image.ravel()
+    values = _anatomy(image, patient)
     low, high = (float(q) for q in np.quantile(values, (curve.low, curve.high)))
     margin = 0.08 * (high - low)
     share = (image - (low - margin)) / max(high - low + 2 * margin, 1e-6)
     share = np.clip(share, 0.0, 1.0) if curve.contrast < 1e-6 else _sigmoid(share, curve.contrast)
     top = 2.0**curve.bits - 1.0
     return np.asarray(np.rint(np.clip(share, 0.0, 1.0) * top), dtype=np.float32)
+
+
+def _anatomy(image: Image, patient: NDArray[np.bool_]) -> Image:
+    """The values that the window is set by: thin edges and what the scan or the skin cuts off say nothing of bone."""
+    values = image[patient] if patient.any() else image.ravel()
+    thick = values[values > 0.45 * np.quantile(values, 0.98)]
+    return np.asarray(thick if len(thick) else values)
 
 
 def _with_detail(image: Image, pixel_mm: tuple[float, float], amount: float) -> Image:

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from hierbmd.geometry import Matrix
 from hierbmd.simulation.morphometry import FemurSize
-from hierbmd.simulation.shapes import Shape, chain, group
+from hierbmd.simulation.shapes import Group, Shape, chain, group
 
 Floats = NDArray[np.float32]
 
@@ -53,11 +53,11 @@ def femur_shape(frame: FemurFrame, wall: float) -> Shape:
     return Shape((_neck(frame, wall), _head(frame, wall), _shaft(frame, wall), *_trochanters(frame, wall)))
 
 
-def _head(frame: FemurFrame, wall: float) -> object:
+def _head(frame: FemurFrame, wall: float) -> Group:
     return group([[0, 0, 0, frame.size.head_radius_mm, 0.9 * wall]], [(0,)], blend_mm=6.0)
 
 
-def _neck(frame: FemurFrame, wall: float):
+def _neck(frame: FemurFrame, wall: float) -> Group:
     s, head = frame.size, frame.size.head_radius_mm
     rows = []
     for along, radius, half_height, upper_mm, lower_mm in (
@@ -71,7 +71,7 @@ def _neck(frame: FemurFrame, wall: float):
     return group(rows, [(0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5)], blend_mm=6.0)
 
 
-def _shaft(frame: FemurFrame, wall: float):
+def _shaft(frame: FemurFrame, wall: float) -> Group:
     j, r = frame.junction, frame.size.shaft_radius_mm / 13.4
     rows = [
         (4.0, 15.5, 1.4, 0.0),
@@ -85,7 +85,7 @@ def _shaft(frame: FemurFrame, wall: float):
     return chain([[j[0], j[1] + bow, j[2] + z, radius * r, t * wall] for z, radius, t, bow in rows], blend_mm=8.0)
 
 
-def _trochanters(frame: FemurFrame, wall: float):
+def _trochanters(frame: FemurFrame, wall: float) -> tuple[Group, ...]:
     j, f, r = frame.junction, frame.size.trochanter, frame.size.shaft_radius_mm / 13.4
     tip = max(-j[2] - 6.0 * f, 12.0)
 
@@ -124,7 +124,7 @@ def trabecular_mg_cm3(frame: FemurFrame, local_mm: NDArray[np.floating], level: 
 
     Singh's groups as smooth bands: principal compressive from calcar to the head's dome, principal tensile under the
     superior neck into the lateral cortex, Ward's triangle between them, the greater trochanter, and a marrow canal below.
-    Levels (young): head 330, compressive 420, tensile 240, intertrochanteric 190, trochanter 170, Ward 90, after QCT of
+    Levels (young): head 280, compressive 350, tensile 240, intertrochanteric 190, trochanter 170, Ward 90, after QCT of
     the proximal femur (Lang et al., Bone 1997; Sigurdsson et al., Bone 2006; digits unverified). Bone of a low level
     loses the compressive group last: the exponent of each part differs.
     """
@@ -137,11 +137,11 @@ def trabecular_mg_cm3(frame: FemurFrame, local_mm: NDArray[np.floating], level: 
 
     density = 190.0 * level**1.1 * np.ones_like(along)
     in_head = _soft_step((1.02 * head - np.sqrt(radius2)) / 3.0)
-    density += in_head * (330.0 * level**0.85 - density)
+    density += in_head * (280.0 * level**0.85 - density)
     # The compressive group runs from the inferior neck (s = 0.85, low) to the dome above the head's centre.
     bend = height - (-0.45 * s - 0.02) * head
     compressive = np.exp(-((bend / (0.36 * head)) ** 2)) * _soft_step((0.95 - s) / 0.12)
-    density += 0.9 * compressive * np.maximum(420.0 * level**0.7 - density, 0.0)
+    density += 0.9 * compressive * np.maximum(350.0 * level**0.7 - density, 0.0)
     arc = height - (0.42 - 0.9 * (s - 0.62) ** 2) * head
     tensile = np.exp(-((arc / (0.17 * head)) ** 2)) * _soft_step((s - 0.2) / 0.1)
     density += 0.8 * tensile * np.maximum(240.0 * level - density, 0.0)

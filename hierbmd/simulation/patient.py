@@ -16,7 +16,7 @@ from hierbmd.physics.attenuation import phantom_hu_per_mg_cm3
 from hierbmd.simulation.bones import Bone, hip_centre_mm, make_bones
 from hierbmd.simulation.morphometry import Anatomy, draw_anatomy
 from hierbmd.simulation.options import PatientOptions
-from hierbmd.simulation.soft_tissue import body_outline, gas_share, soft_tissue_hu
+from hierbmd.simulation.soft_tissue import THIGH_WIDTH, body_outline, gas_share, soft_tissue_hu
 
 Floats = NDArray[np.float32]
 
@@ -87,7 +87,7 @@ def virtual_patient(index: int, options: PatientOptions | None = None) -> Virtua
 def _local_grid(anatomy: Anatomy, spacing_mm: float) -> Grid:
     """An axis-aligned LPS grid around the body in pelvis coordinates, mm."""
     outline = body_outline(anatomy)
-    half_x = max(outline.half_width_mm, outline.thigh_x_mm + 1.08 * outline.thigh_mm) + _MARGIN_MM
+    half_x = max(outline.half_width_mm, outline.thigh_x_mm + THIGH_WIDTH * outline.thigh_mm) + _MARGIN_MM
     half_y = max(outline.half_depth_mm, outline.thigh_mm) + _MARGIN_MM
     low = np.array([-half_x, outline.centre_y_mm - half_y, _BOTTOM_MM])
     high = np.array([half_x, outline.centre_y_mm + half_y, _TOP_MM])

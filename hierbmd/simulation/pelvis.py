@@ -54,8 +54,8 @@ def _ilium(size: PelvisSize) -> Group:
         [-20, 20, 30, 9, 1.6],  # 1 arcuate line
         [m + 45, 56, 40, 6.5, 1.2],  # 2 auricular surface, low
         [m + 51, 44, 80, 8, 1.2],  # 3 auricular surface, high
-        [m + 42, 82, 74, 7.5, 1.2],  # 4 posterior superior spine
-        [m + 44, 76, 48, 6.5, 1.2],  # 5 posterior inferior spine
+        [m + 38, 83, 74, 7.5, 1.2],  # 4 posterior superior spine
+        [m + 40, 77, 48, 6.5, 1.2],  # 5 posterior inferior spine
         [9, -30, 33, 8, 1.4],  # 6 anterior inferior spine
         [29, -42, 84, 6.5, 1.3],  # 7 anterior superior spine
         [48, -14, 113, 6.2, 1.3],  # 8 crest, tubercle
@@ -65,10 +65,11 @@ def _ilium(size: PelvisSize) -> Group:
         [9, 4, 54, 5.5, 1.3],  # 12 fossa, low
         [2, 34, 84, 4.0, 1.0],  # 13 fossa, back
         [33, -24, 88, 3.4, 1.0],  # 14 fossa, front
+        [-20, 67, 108, 6.2, 1.2],  # 15 crest, towards the posterior spine
     ]
-    faces = [(11, 8, 9), (11, 9, 10), (11, 10, 13), (13, 10, 3), (13, 3, 1), (11, 13, 12), (13, 1, 12), (1, 0, 12)]
+    faces = [(11, 8, 9), (11, 9, 10), (11, 10, 13), (13, 10, 15), (13, 15, 3), (13, 3, 1), (11, 13, 12), (13, 1, 12), (1, 0, 12)]
     faces += [(0, 6, 12), (6, 14, 12), (6, 7, 14), (7, 8, 14), (14, 8, 11), (12, 14, 11)]
-    faces += [(10, 4, 3), (4, 5, 2), (4, 3, 2), (1, 2, 3)]
+    faces += [(15, 4, 3), (4, 5, 2), (4, 3, 2), (1, 2, 3)]
     return group(rows, faces, blend_mm=6.0)
 
 
@@ -105,7 +106,7 @@ def _socket(hip_x_mm: float, head_radius_mm: float, wall: float) -> tuple[Group,
     cavity = head_radius_mm + CARTILAGE_MM
     centre = [hip_x_mm, 0.0, 0.0]
     rim = float(normal @ np.array(centre)) - 1.0
-    cup = group([[*centre, cavity + 5.5, 1.4 * wall]], [(0,)], blend_mm=6.0, planes=[[*normal, rim]])
+    cup = group([[*centre, cavity + 4.6, 1.1 * wall]], [(0,)], blend_mm=6.0, planes=[[*normal, rim]])
     hollow = group([[*centre, cavity]], [(0,)], carve=True)
     return cup, hollow
 
@@ -121,11 +122,11 @@ def sacrum_shape(size: PelvisSize, wall: float) -> Shape:
         [(0, 2, 3), (1, 2, 4), (2, 3, 4)],
         blend_mm=6.0,
     )
-    holes = [[s * x, y, z, r] for x, z, r in _FORAMINA for s in (1, -1) for y in (20.0, 100.0)]
+    ends = ((20.0, 3.0, -9.0), (100.0, -3.0, 15.0))
+    holes = [[s * (x + dx), y, z + dz, r] for x, z, r in _FORAMINA for s in (1, -1) for y, dx, dz in ends]
     foramina = group(holes, [(2 * n, 2 * n + 1) for n in range(len(holes) // 2)], carve=True)
     canal = chain([[0, 56, 106, 8.5], [0, 63, 74, 7.5], [0, 75, 46, 5.0], [0, 79, 22, 3.5]], carve=True)
-    shape = Shape(tuple(_scaled_midline(g, size, wall) for g in (bodies, spine, laminae, foramina, canal)))
-    return shape
+    return Shape(tuple(_scaled_midline(g, size, wall) for g in (bodies, spine, laminae, foramina, canal)))
 
 
 _SACRUM_HALF = [
@@ -141,7 +142,7 @@ _SACRUM_HALF = [
 ]
 _SACRUM_FACES = [(0, 1, 2), (1, 2, 3), (1, 3, 4), (4, 3, 5), (4, 5, 6), (6, 5, 7), (7, 8, 6)]
 _SACRUM_MIDDLE = [(0, 1, 8), (0, 1, 9), (8, 9, 12), (9, 12, 13), (12, 13, 16), (13, 16, 17), (14, 16, 17)]
-_FORAMINA = [(20.0, 66.0, 4.6), (17.5, 49.0, 4.4), (14.5, 33.0, 3.6), (12.0, 18.0, 3.0)]
+_FORAMINA = [(20.0, 66.0, 3.8), (17.5, 49.0, 3.5), (14.5, 33.0, 3.0), (12.0, 18.0, 2.6)]
 
 
 def lumbar_shape(level: int, size: PelvisSize, wall: float) -> Shape:

@@ -20,6 +20,9 @@ Floats = NDArray[np.float32]
 FAT_HU, MUSCLE_HU, SKIN_HU, ORGAN_HU, GAS_HU = -98.0, 56.0, 30.0, 32.0, -950.0
 """Hounsfield values of soft tissue at 120 kVp (Bushberg et al., The Essential Physics of Medical Imaging)."""
 
+THIGH_WIDTH = 1.08
+"""Width over depth of a thigh's section."""
+
 _COARSE = 2
 
 
@@ -41,12 +44,13 @@ def body_outline(anatomy: Anatomy) -> Outline:
     bony = anatomy.pelvis.half_hip_distance_mm + max(f.offset_mm for f in anatomy.femora) + 24.0
     fat = 6.0 + 1.9 * (bmi - 17.0) + (5.0 if anatomy.body.sex == "F" else 0.0)
     depth = 84.0 + 2.3 * (bmi - 17.0)
+    half_width, thigh = bony + 9.0 + 0.62 * fat, 68.0 + 1.5 * (bmi - 17.0)
     return Outline(
-        half_width_mm=bony + 9.0 + 0.62 * fat,
+        half_width_mm=half_width,
         half_depth_mm=depth,
         fat_mm=fat,
-        thigh_mm=68.0 + 1.5 * (bmi - 17.0),
-        thigh_x_mm=anatomy.pelvis.half_hip_distance_mm + 0.30 * anatomy.femora[0].offset_mm,
+        thigh_mm=thigh,
+        thigh_x_mm=max(half_width - THIGH_WIDTH * thigh - 2.0, THIGH_WIDTH * thigh + 1.0),
         centre_y_mm=16.0,
     )
 
@@ -101,25 +105,25 @@ def _with_pelvic_cavity(hu: Floats, grid: Grid, anatomy: Anatomy, texture: Float
 
 
 def _skin_distance(axes: tuple[Floats, Floats, Floats], o: Outline) -> Floats:
+    """About the distance to the skin, negative inside: a trunk that thins towards the perineum, and two thighs."""
     x, y, z = axes
     waist = np.clip((z - 40.0) / 130.0, 0.0, 1.0)
-    a = o.half_width_mm * (1.0 - 0.10 * waist**2) - 0.10 * np.clip(-z, 0.0, 60.0)
-    trunk = _ellipse_distance(x, y - o.centre_y_mm, a, np.float32(o.half_depth_mm))
-    trunk = np.maximum(trunk, -(z + 62.0 + 0.0016 * (x**2)))
-    down = np.clip(-z - 60.0, 0.0, 120.0)
-    thighs = _ellipse_distance(
-        np.abs(x) - (o.thigh_x_mm - 0.10 * down),
-        y - o.centre_y_mm,
-        o.thigh_mm * (1 - 0.0006 * down) * 1.08,
-        np.float32(o.thigh_mm),
-    )
-    thighs = np.maximum(thighs, z - 20.0)
-    blend = 26.0
+    low = np.clip((-z - 5.0) / 65.0, 0.0, 1.0)
+    half_width = o.half_width_mm * (1.0 - 0.10 * waist**2 - 0.05 * low)
+    half_depth = o.half_depth_mm * (1.0 - 0.30 * low**2) + 0.0 * x
+    trunk = _ellipse_distance(x, y - o.centre_y_mm, half_width, half_depth)
+    trunk = np.maximum(trunk, -(z + 70.0 + 0.0012 * x**2))
+    down = np.clip(-z - 60.0, 0.0, 160.0)
+    across = np.abs(x) - (o.thigh_x_mm - 0.10 * down)
+    wide = o.thigh_mm * (1.0 - 0.0006 * down)
+    # Above the groin the thighs fade into the trunk instead of ending.
+    thighs = _ellipse_distance(across, y - o.centre_y_mm, THIGH_WIDTH * wide, wide) + 0.35 * np.clip(z + 30.0, 0.0, 300.0)
+    blend = 40.0
     share = np.clip(0.5 + 0.5 * (thighs - trunk) / blend, 0.0, 1.0)
-    return np.asarray(thighs + (trunk - thighs) * share - blend * share * (1 - share), dtype=np.float32)
+    return np.asarray(thighs + (trunk - thighs) * share - 0.5 * blend * share * (1 - share), dtype=np.float32)
 
 
-def _ellipse_distance(x: Floats, y: Floats, a: Floats | float, b: Floats | float) -> Floats:
+def _ellipse_distance(x: Floats, y: Floats, a: Floats, b: Floats) -> Floats:
     """About the distance to a superellipse of order 2.4, by its value over its gradient."""
     u, v = np.abs(x) / a + 1e-6, np.abs(y) / b + 1e-6
     order = np.float32(2.4)
