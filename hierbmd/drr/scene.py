@@ -14,6 +14,7 @@ from hierbmd.data.density import Material
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import BadConfig, LabelsMismatch, NonFiniteVoxels, SuspectedUnit, Uncalibrated
 from hierbmd.geometry import Grid
+from hierbmd.io.labels import resample_labels
 from hierbmd.units import G_CM2_PER_MG_CM3_MM, attenuation_per_mm_from_hu, density_mg_cm3_from_hu
 
 WHOLE = "all"
@@ -152,6 +153,5 @@ def _channels(volume: Volume, labels: LabelMap | None, structures: Sequence[str]
         raise LabelsMismatch("structures without a label map", mend="give --labels")
     if len(structures) > MAX_STRUCTURES or len(set(structures)) != len(structures):
         raise BadConfig(f"{len(structures)} structures", mend=f"at most {MAX_STRUCTURES}, each named once")
-    if labels.grid != volume.grid:
-        raise LabelsMismatch("the label map is on another grid than its CT", mend="read it with read_labels(onto=...)")
-    return labels.select(structures)
+    here = labels if labels.grid == volume.grid else resample_labels(labels, volume.grid)
+    return here.select(structures)

@@ -11,14 +11,16 @@ from hierbmd.geometry import moved, transform_points
 def joseph_image(scene, camera, camera_from_world):
     """The projection (S, H, W) in float64 of a scene."""
     matrix = index_from_camera(scene.grid, camera_from_world)
-    source = matrix[:3, 3]
     pixels = camera.detector_points_mm()
+    steps = transform_points(matrix, pixels) - matrix[:3, 3]
+    along = np.argmax(np.abs(steps), axis=-1)
     out = np.zeros((len(scene.structures), *pixels.shape[:2]))
     for channel in range(len(scene.structures)):
         values = scene.channel_values(channel).astype(np.float64)
-        for row, col in np.ndindex(*pixels.shape[:2]):
-            step = transform_points(matrix, pixels[row, col]) - source
-            out[channel, row, col] = np.linalg.norm(pixels[row, col]) * _ray(values, source, step)
+        for axis in range(3):
+            rays = along == axis
+            lengths = np.linalg.norm(pixels[rays], axis=-1)
+            out[channel][rays] = lengths * _integrals(values, matrix[:3, 3], steps[rays], axis)
     return out
 
 
@@ -36,29 +38,27 @@ def joseph_jacobian(scene, camera, camera_from_world, pivot_world_mm, *, step=1e
     return np.stack(columns, axis=-1)
 
 
-def _ray(values, source, step):
-    """The integral over t in [0, 1] of the field along source + t * step, planes joined by straight lines."""
-    along = int(np.argmax(np.abs(step)))
-    lower, upper = sorted((source[along], source[along] + step[along]))
-    total = 0.0
-    for plane in range(values.shape[along]):
-        weight = _hat_integral(upper - plane) - _hat_integral(lower - plane)
-        if weight > 0:
-            point = source + step * (plane - source[along]) / step[along]
-            total += weight * _bilinear(np.take(values, plane, axis=along), np.delete(point, along))
-    return total / abs(step[along])
+def _integrals(values, source, steps, axis):
+    """The integrals over t in [0, 1] of the field along source + t * steps (R, 3), planes joined by straight lines."""
+    ends = np.sort([np.full(len(steps), source[axis]), source[axis] + steps[:, axis]], axis=0)
+    total = np.zeros(len(steps))
+    for plane in range(values.shape[axis]):
+        weight = _hat_integral(ends[1] - plane) - _hat_integral(ends[0] - plane)
+        points = source + steps * ((plane - source[axis]) / steps[:, axis])[:, None]
+        total += weight * _bilinear(np.take(values, plane, axis=axis), np.delete(points, axis, axis=1))
+    return total / np.abs(steps[:, axis])
 
 
 def _hat_integral(u):
     u = np.clip(u, -1, 1)
-    return 0.5 * (1 + u) ** 2 if u < 0 else 1 - 0.5 * (1 - u) ** 2
+    return np.where(u < 0, 0.5 * (1 + u) ** 2, 1 - 0.5 * (1 - u) ** 2)
 
 
-def _bilinear(plane, point):
-    low = np.floor(point).astype(int)
-    total = 0.0
+def _bilinear(plane, points):
+    low = np.floor(points).astype(int)
+    total = np.zeros(len(points))
     for offset in ((0, 0), (0, 1), (1, 0), (1, 1)):
         at = low + offset
-        if np.all(at >= 0) and np.all(at < plane.shape):
-            total += plane[tuple(at)] * np.prod(1 - np.abs(point - at))
+        inside = np.all((at >= 0) & (at < plane.shape), axis=1)
+        total[inside] += plane[tuple(at[inside].T)] * np.prod(1 - np.abs(points - at), axis=1)[inside]
     return total

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,17 +10,13 @@ import pytest
 from hierbmd.drr.cpu import CpuProjector
 from hierbmd.geometry import Motion, Placement, View
 
-_SPEC = importlib.util.spec_from_file_location("joseph_twin", Path(__file__).with_name("joseph_twin.py"))
-twin = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(twin)
-
 
 @pytest.mark.parametrize(
     "source_isocentre_mm", [700.0, 5.0, 990.0], ids=["outside", "source inside", "detector inside"]
 )
 @pytest.mark.parametrize("view", list(View))
 @pytest.mark.parametrize("several", [False, True], ids=["one structure", "three structures"])
-def test_image_and_jacobian_are_the_twins(blob_scene, small_camera, view, several, source_isocentre_mm):
+def test_image_and_jacobian_are_the_twins(twin, blob_scene, small_camera, view, several, source_isocentre_mm):
     scene = blob_scene if several else dataclasses.replace(blob_scene, channels=None, structures=("all",))
     placement = Placement(view, scene.grid.centre_world_mm, source_isocentre_mm)
     pose = placement.camera_from_world(Motion(13, -22, 10, 3, 2, 1))
