@@ -120,7 +120,7 @@ class BlobReader:
         )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def blob_reader() -> type[BlobReader]:
     """The class of predictors for `hip_dataset`."""
     return BlobReader

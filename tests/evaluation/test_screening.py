@@ -41,13 +41,13 @@ def test_delong_agrees_with_a_bootstrap(scores):
     score, positive = scores
     rng = np.random.default_rng(0)
     areas = []
-    for _ in range(1500):
+    for _ in range(600):
         rows = rng.integers(len(score), size=len(score))
         if 0 < positive[rows].sum() < len(rows):
             areas.append(roc_auc_score(positive[rows], score[rows]))
     figure = auc_delong(score, positive)
     low, high = np.quantile(areas, [0.025, 0.975])
-    assert (figure.low, figure.high) == pytest.approx((low, high), abs=0.025)
+    assert (figure.low, figure.high) == pytest.approx((low, high), abs=0.03)
 
 
 def test_one_class_or_complete_separation_say_so():
