@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """Virtual patients, or one real CT in many states, with radiographs at known poses. Simulated; research use only."""
+    """Virtual patients, or one real CT in many states, with radiographs at known poses. Research use only."""
 
     out: Path = option("folder for manifest.csv, truth.json and subjects/")
     subjects: int = option("how many patients", 24)

@@ -12,7 +12,7 @@ QUANTA_PER_MM2_UGY = 30_000.0
 """Photons per mm2 and microgray of detector air kerma for a general-radiography beam: 30 174 for RQA5 (IEC 62220-1)."""
 
 ABSORBED_SHARE = 0.65
-"""Zero-frequency detective quantum efficiency of a CsI flat panel (0.6-0.7, Samei & Flynn, Med Phys 2003; unverified)."""
+"""Zero-frequency quantum efficiency of a CsI flat panel (0.6-0.7, Samei & Flynn, Med Phys 2003; unverified)."""
 
 ELECTRONIC_QUANTA = 5.0
 """Electronic noise per detector element of 0.15 mm as an equivalent number of absorbed quanta (standard deviation)."""
@@ -43,7 +43,7 @@ def mean_quanta(
 
 
 def noisy(quanta: Image, pixel_mm: tuple[float, float], rng: np.random.Generator) -> Image:
-    """Poisson noise of the absorbed quanta and Gaussian electronic noise of the elements in a pixel, in quanta, (H, W)."""
+    """Poisson noise of the absorbed quanta and Gaussian electronic noise of its elements, in quanta, (H, W)."""
     elements = pixel_mm[0] * pixel_mm[1] / ELEMENT_MM**2
     electronic = rng.normal(0.0, ELECTRONIC_QUANTA * np.sqrt(elements), quanta.shape)
     return np.asarray(rng.poisson(quanta) + electronic, dtype=np.float32)

@@ -4,8 +4,8 @@ Neither is needed to run hierbmd: `attenuation.csv` and `spectra.csv` beside thi
 
 Attenuation: Elam, Ravel & Sieber, Radiat Phys Chem 2002, as xraydb tabulates it (photoelectric, coherent and incoherent
 summed), which tests hold to NIST XCOM figures. Compositions by mass: water; soft tissue and adipose of ICRU Report 44;
-hydroxyapatite Ca10(PO4)6(OH)2 at 3.16 g/cm3; collagen as C 0.533 H 0.071 N 0.171 O 0.225 (Gly-Pro-Hyp average); titanium
-alloy as titanium. Spectra: spekpy's default model (Poludniowski et al., Med Phys 2021; "kqp") for a
+hydroxyapatite Ca10(PO4)6(OH)2 at 3.16 g/cm3; collagen as C 0.533 H 0.071 N 0.171 O 0.225 (Gly-Pro-Hyp average);
+titanium alloy as titanium. Spectra: spekpy's default model (Poludniowski et al., Med Phys 2021; "kqp") for a
 tungsten anode at 12 degrees.
 """
 

@@ -36,8 +36,8 @@ def add_scatter(primary: Image, water_cm: Image, pixel_mm: tuple[float, float], 
     """Primary plus scatter behind a grid, (H, W), relative to the open beam.
 
     Each pencil of the primary P sends SPR_PER_CM * T * P into a kernel of two Gaussians, T being its water-equivalent
-    thickness in cm (forward model of the kernel-superposition family: Ohnesorge et al., Eur Radiol 1999; Star-Lack et al.,
-    SPIE 2009). The field ends at the image's border, so scatter falls off there. Computed on blocks of about 6 mm.
+    thickness in cm (forward model of the kernel-superposition family: Ohnesorge et al., Eur Radiol 1999; Star-Lack et
+    al., SPIE 2009). The field ends at the image's border, so scatter falls off there. Computed on blocks of about 6 mm.
     """
     return np.asarray(grid.primary * primary + grid.scatter * scatter_image(primary, water_cm, pixel_mm), np.float32)
 
@@ -45,7 +45,7 @@ def add_scatter(primary: Image, water_cm: Image, pixel_mm: tuple[float, float], 
 def scatter_image(primary: Image, water_cm: Image, pixel_mm: tuple[float, float]) -> Image:
     """The scatter alone without a grid, (H, W), relative to the open beam."""
     source = SPR_PER_CM * np.maximum(water_cm, 0.0) * primary
-    block = max(int(round(6.0 / min(pixel_mm))), 1)
+    block = max(round(6.0 / min(pixel_mm)), 1)
     height, width = source.shape
     padded = np.pad(source, ((0, -height % block), (0, -width % block)))
     coarse = padded.reshape(padded.shape[0] // block, block, padded.shape[1] // block, block).mean(axis=(1, 3))

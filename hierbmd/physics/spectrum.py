@@ -23,7 +23,7 @@ CESIUM_IODIDE_G_CM2 = 0.18
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Photons by energy: `fluence` (n,) relative photon number at `energy_kev` (n,); `name` says the tube and filters."""
+    """Photons by energy: `fluence` (n,) photon number at `energy_kev` (n,); `name` says the tube and filters."""
 
     energy_kev: Energies
     fluence: Energies
@@ -58,7 +58,8 @@ def monoenergetic(energy_kev: float) -> Spectrum:
 def tube_spectrum(kvp: float, filtration: str) -> Spectrum:
     """The spectrum of a tungsten tube: 70-120 kVp, between tabulated voltages interpolated at equal share of kVp.
 
-    `filtration` is one of the table's: "3.0 mm Al", "3.0 mm Al + 0.1 mm Cu", "3.0 mm Al + 0.2 mm Cu". BadConfig otherwise.
+    `filtration` is one of the table's: "3.0 mm Al", "3.0 mm Al + 0.1 mm Cu", "3.0 mm Al + 0.2 mm Cu". BadConfig
+    otherwise.
     """
     energies, columns = _table()
     voltages = sorted({v for v, name in columns if name == filtration})

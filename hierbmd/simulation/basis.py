@@ -1,4 +1,4 @@
-"""What a CT's voxels are made of: adipose, soft tissue, bone mineral and metal, whose attenuation is known at every energy."""
+"""What a CT's voxels are made of: adipose, soft tissue, bone mineral and metal, known at every energy."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Basis:
 
 @cache
 def nodes() -> tuple[float, float, float]:
-    """Hounsfield units at CT_KEV of pure adipose and of soft tissue, and what 1 g/cm3 of bone mineral adds, from the tables."""
+    """Hounsfield units at CT_KEV of adipose and of soft tissue, and what 1 g/cm3 of bone mineral adds."""
     adipose = 1000.0 * (float(adipose_per_mm(CT_KEV)) / MU_WATER_PER_MM - 1.0)
     soft = 1000.0 * (float(soft_tissue_per_mm(CT_KEV)) / MU_WATER_PER_MM - 1.0)
     return adipose, soft, 1000.0 * float(bone_per_mm_per_g_cm3(CT_KEV)) / MU_WATER_PER_MM
@@ -56,9 +56,9 @@ def attenuation_per_mm(energy_kev: NDArray[np.float64]) -> NDArray[np.float64]:
 def decompose(volume: Volume, *, air_hu: float = -1000.0) -> Basis:
     """The materials of a CT in HU, voxel by voxel, so that attenuation at 70 keV is what the Hounsfield scale says.
 
-    Below adipose a voxel is thinned adipose (lung, partial volume with air), between adipose and soft tissue a mix of the
-    two, above soft tissue it is soft tissue with bone mineral, above METAL_HU metal whole (its HU are saturated). Values at
-    or below `air_hu`, and padding (-1024, -2048), are nothing.
+    Below adipose a voxel is thinned adipose (lung, partial volume with air), between adipose and soft tissue a mix of
+    the two, above soft tissue it is soft tissue with bone mineral, above METAL_HU metal whole (its HU are saturated).
+    Values at or below `air_hu`, and padding (-1024, -2048), are nothing.
     """
     hu = volume.values
     adipose_hu, soft_hu, per_g_cm3 = nodes()
@@ -77,13 +77,14 @@ def decompose(volume: Volume, *, air_hu: float = -1000.0) -> Basis:
 
 
 def without_table(volume: Volume) -> Volume:
-    """The CT with everything but the patient turned into air: the table, sheets and clothes are no part of a radiograph.
+    """The CT with everything but the patient turned into air: the table, sheets and clothes are no part of a
+    radiograph.
 
-    The patient is the largest body of tissue after an opening of about 6 mm, grown back by 10 mm, with its holes filled in each
-    slice; thin things that touch the skin fall off with the opening.
+    The patient is the largest body of tissue after an opening of about 6 mm, grown back by 10 mm, with its holes filled
+    in each slice; thin things that touch the skin fall off with the opening.
     """
     spacing = volume.grid.spacing_mm
-    stride = tuple(max(int(round(3.0 / s)), 1) for s in spacing)
+    stride = tuple(max(round(3.0 / float(s)), 1) for s in spacing)
     coarse = volume.values[:: stride[0], :: stride[1], :: stride[2]] > _BODY_HU
     ball = ndimage.generate_binary_structure(3, 1)
     opened = ndimage.binary_opening(np.pad(coarse, 3, mode="edge"), ball, iterations=2)

@@ -32,8 +32,8 @@ def with_moved_bones(basis: Basis, labels: LabelMap, motions: Mapping[str, Matri
     """The materials with some bones moved, each by its world_from_world (4x4, rigid, LPS mm).
 
     Each bone's voxels are cut out and the hole filled with the soft tissue next to it; the bone is then resampled
-    (trilinear) at its new place and laid over what is there by its share of the voxel, so that nothing tears. Beyond the
-    end of the volume a bone goes on as its last slice: a shaft cut by the scan stays cut at the border only.
+    (trilinear) at its new place and laid over what is there by its share of the voxel, so that nothing tears. Beyond
+    the end of the volume a bone goes on as its last slice: a shaft cut by the scan stays cut at the border only.
     """
     if labels.grid != basis.grid:
         raise LabelsMismatch("the label map is not on the CT's grid", mend="resample it first, read_labels(onto=...)")
@@ -82,7 +82,8 @@ def _lay(amounts: Floats, basis: Basis, piece: NDArray[np.bool_], world_from_wor
 
 
 def _sampled(values: Floats, at: NDArray[np.float64], size: tuple[int, ...]) -> Floats:
-    # The box around the bone has an empty margin wherever the volume goes on, so "nearest" extends only what the scan cut.
+    # The box around the bone has an empty margin wherever the volume goes on, so "nearest" extends only what the scan
+    # cut.
     sampled = ndimage.map_coordinates(values, at.T, order=1, mode="nearest")
     return np.asarray(sampled.reshape(size), dtype=np.float32)
 

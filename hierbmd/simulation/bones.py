@@ -36,7 +36,7 @@ class Bone:
 
 
 def make_bones(grid: Grid, anatomy: Anatomy, rng: np.random.Generator) -> list[Bone]:
-    """All bones of a patient on an axis-aligned grid in pelvis coordinates; neighbours are kept apart by their joints."""
+    """All bones of a patient on an axis-aligned grid in pelvis coordinates, kept apart by their joints."""
     femora = {side: _femur_field(grid, anatomy, side) for side in ("left", "right")}
     hips = {}
     for n, side in enumerate(("left", "right")):
@@ -48,7 +48,7 @@ def make_bones(grid: Grid, anatomy: Anatomy, rng: np.random.Generator) -> list[B
     tilt = _tilt(anatomy)
     sacrum = _field(sacrum_shape(anatomy.pelvis, wall).transformed(tilt), grid)
     sacrum = _apart(sacrum, list(hips.values()))
-    lumbar = {}
+    lumbar: dict[str, Field] = {}
     for level in (5, 4):
         shape = lumbar_shape(level, anatomy.pelvis, wall).transformed(tilt)
         if box_of(shape, grid) is not None:
@@ -139,7 +139,7 @@ def _apart(field: Field, others: list[Field]) -> Field:
 
 def _box_points(grid: Grid, box: tuple[slice, slice, slice]) -> NDArray[np.float64]:
     index = np.stack(np.meshgrid(*[np.arange(s.start, s.stop) for s in box], indexing="ij"), axis=-1)
-    return transform_points(grid.world_from_index, index)
+    return transform_points(grid.world_from_index, np.asarray(index, dtype=np.float64))
 
 
 def _tilt(anatomy: Anatomy) -> Matrix:

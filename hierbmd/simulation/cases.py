@@ -71,8 +71,8 @@ def virtual_case(index: int, options: PatientOptions) -> Case:
 def real_case(index: int, ct: Path, labels: Path, *, seed: int) -> Case:
     """A real CT with the density of its bones scaled by a drawn factor; the calibration is nominal and says so.
 
-    Number 0 is the CT as it is. Within the bones' labels what lies above soft tissue is scaled, so that partial volume at
-    edges stays right; metal is left alone. LabelsMismatch when the label map has none of the hip's bones.
+    Number 0 is the CT as it is. Within the bones' labels what lies above soft tissue is scaled, so that partial volume
+    at edges stays right; metal is left alone. LabelsMismatch when the label map has none of the hip's bones.
     """
     volume = read_volume(ct)
     label_map = read_labels(labels, onto=volume.grid)

@@ -38,7 +38,7 @@ def draw_curve(rng: np.random.Generator, *, bits: int = 12) -> DisplayCurve:
 
 
 def displayed(absorbed: Image, patient: NDArray[np.bool_], pixel_mm: tuple[float, float], curve: DisplayCurve) -> Image:
-    """Display values 0 to 2^bits - 1, (H, W) float32 holding whole numbers, from log exposure `absorbed` (bone bright)."""
+    """Display values 0 to 2^bits - 1, (H, W) float32 of whole numbers, from log exposure `absorbed` (bone bright)."""
     image = _with_detail(absorbed, pixel_mm, curve.detail)
     values = _anatomy(image, patient)
     low, high = (float(q) for q in np.quantile(values, (curve.low, curve.high)))

@@ -1,7 +1,7 @@
 """The proximal femur of a virtual patient: its shape, and how dense its trabeculae are where.
 
-Local frame, millimetres: origin at the centre of the head, x lateral, y posterior, z up, for a left femur; a right one is
-its mirror image in x. The shaft runs along -z before the femur is inclined.
+Local frame, millimetres: origin at the centre of the head, x lateral, y posterior, z up, for a left femur; a right one
+is its mirror image in x. The shaft runs along -z before the femur is inclined.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SHAFT_MM = 260.0
 
 @dataclass(frozen=True)
 class FemurFrame:
-    """Landmarks in the local frame, mm: `neck` is the unit vector from the head to the `junction` with the shaft's axis."""
+    """Landmarks in the local frame, mm: `neck` is the unit vector from the head to the shaft's axis at `junction`."""
 
     size: FemurSize
     neck: NDArray[np.float64]
@@ -123,10 +123,10 @@ def trabecular_mg_cm3(frame: FemurFrame, local_mm: NDArray[np.floating], level: 
     """Trabecular density in mg/cm3 HA at points (..., 3) of the local frame, for a bone of `level` (young woman 1).
 
     Singh's groups as smooth bands: principal compressive from calcar to the head's dome, principal tensile under the
-    superior neck into the lateral cortex, Ward's triangle between them, the greater trochanter, and a marrow canal below.
-    Levels (young): head 280, compressive 350, tensile 240, intertrochanteric 190, trochanter 170, Ward 90, after QCT of
-    the proximal femur (Lang et al., Bone 1997; Sigurdsson et al., Bone 2006; digits unverified). Bone of a low level
-    loses the compressive group last: the exponent of each part differs.
+    superior neck into the lateral cortex, Ward's triangle between them, the greater trochanter, and a marrow canal
+    below. Levels (young): head 280, compressive 350, tensile 240, intertrochanteric 190, trochanter 170, Ward 90, after
+    QCT of the proximal femur (Lang et al., Bone 1997; Sigurdsson et al., Bone 2006; digits unverified). Bone of a low
+    level loses the compressive group last: the exponent of each part differs.
     """
     p, head = np.asarray(local_mm, dtype=np.float32), frame.size.head_radius_mm
     along = p @ frame.neck.astype(np.float32)

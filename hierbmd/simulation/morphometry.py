@@ -2,18 +2,20 @@
 
 Sources (mean and SD over adults unless a sex is named):
 - neck-shaft angle 124.7 (6.2) deg, anteversion 14.5 (8.1) deg, femoral offset 42.9 (6.8) mm, women more valgus and more
-  anteverted: Carmona et al., J Arthroplasty 2019, CT of 628 subjects. Anteversion 16.4 deg in women against 12.1 in men:
-  Fischer et al., PLoS One 2016 (1070 CTs).
-- femoral head diameter, women 43.5 (2.3) mm, men 49.5 (2.6) mm: Milner & Boldsen, J Forensic Sci 2012 (unverified digits).
-- inter-hip-centre distance about 180 mm, pelvis wider and lower in women: Fischer et al., Clin Biomech 2020 (unverified).
+  anteverted: Carmona et al., J Arthroplasty 2019, CT of 628 subjects. Anteversion 16.4 deg in women against 12.1 in
+  men: Fischer et al., PLoS One 2016 (1070 CTs).
+- femoral head diameter, women 43.5 (2.3) mm, men 49.5 (2.6) mm: Milner & Boldsen, J Forensic Sci 2012 (unverified
+  digits).
+- inter-hip-centre distance about 180 mm, pelvis wider and lower in women: Fischer et al., Clin Biomech 2020
+  (unverified).
 - diaphyseal outer diameter about 27 (women) and 30 mm (men); canal flare index 3.4 (0.5): Carmona et al. 2019; Noble et
   al., Clin Orthop 1988.
 - height and body-mass index: NHANES 2015-2018 means and SD of adults over 40, women 160 (7) cm, 29.5 (6.5) kg/m2, men
   174 (7.5) cm, 29 (5.2) kg/m2 (rounded); the index is drawn log-normally and kept between 17 and 42.
 - total hip T-score for age: NHANES III (Looker et al., Osteoporos Int 1998): women lose about 0.30 young-adult SD a
   decade from 30 to 50 and 0.55 after; men about 0.25 a decade (rounded from the published curves).
-- trabecular loss exceeds cortical: integral -23 % against trabecular -33 % from 20 to 90 years in women (Brance et al., J
-  Bone Metab 2024), which sets the exponents of `BoneQuality`.
+- trabecular loss exceeds cortical: integral -23 % against trabecular -33 % from 20 to 90 years in women (Brance et al.,
+  J Bone Metab 2024), which sets the exponents of `BoneQuality`.
 """
 
 from __future__ import annotations
@@ -171,11 +173,13 @@ def _draw_quality(rng: np.random.Generator, body: Body, options: PatientOptions)
     t_score = float(np.clip(t_score, -4.3, 2.3))
     reference = REFERENCES["nhanes3-female-total-hip" if body.sex == "F" else "nhanes3-male-total-hip"]
     ratio = max(1.0 + t_score * reference.sd_g_cm2 / reference.mean_g_cm2, 0.35)
+    # Men's young-adult areal density is a tenth higher; part of it is size, the rest is a thicker cortex.
+    thicker = 1.0 if body.sex == "F" else 1.13
     # Areal density goes with thickness x density; trabeculae fall faster than the cortex thins, and the cortex thins
     # more than it loses density.
     return BoneQuality(
         t_score_drawn=t_score,
-        cortex_thickness=float(ratio**0.70 * np.exp(rng.normal(0, 0.06))),
+        cortex_thickness=float(thicker * ratio**0.70 * np.exp(rng.normal(0, 0.06))),
         cortex_density=float(np.clip(ratio**0.15 * np.exp(rng.normal(0, 0.02)), 0.75, 1.1)),
         trabecular=float(ratio**1.35 * np.exp(rng.normal(0, 0.12))),
     )

@@ -69,8 +69,8 @@ class RadiographSimulationOptions:
 class StudyOptions:
     """A simulated cohort: how many patients and radiographs, how they lie before the source, and who learns from them.
 
-    A pose is a motion of the patient about the isocentre (the CT's middle) in camera axes. Spreads are standard deviations; draws
-    beyond 2.2 of them are drawn again.
+    A pose is a motion of the patient about the isocentre (the CT's middle) in camera axes. Spreads are standard
+    deviations; draws beyond 2.2 of them are drawn again.
     """
 
     subjects: int = option("how many patients", 24)

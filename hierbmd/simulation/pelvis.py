@@ -1,10 +1,11 @@
-"""The pelvis of a virtual patient: one hemipelvis as a sphere mesh about its hip centre, the sacrum and the lowest vertebrae.
+"""The pelvis of a virtual patient: one hemipelvis as a sphere mesh about its hip centre, the sacrum and the lowest
+vertebrae.
 
 Landmarks are those of a mean adult female pelvis in supine position (hip centres at y = z = 0, x = 0 in the midline,
-x lateral), set by hand from published breadths: bi-iliac 280 mm, ASIS to ASIS 235 mm, inter-hip 178 mm, symphysis height
-38 mm, pelvic height 205 mm (Schultz, Human Biology 1949; Fischer et al., Clin Biomech 2020; digits unverified), pelvic
-incidence 52 deg (Legaye et al., Eur Spine J 1998) and acetabular inclination and anteversion 48 and 18 deg (Jiang et al.,
-Medicine 2015 for the anteversion). They are scaled per patient.
+x lateral), set by hand from published breadths: bi-iliac 280 mm, ASIS to ASIS 235 mm, inter-hip 178 mm, symphysis
+height 38 mm, pelvic height 205 mm (Schultz, Human Biology 1949; Fischer et al., Clin Biomech 2020; digits unverified),
+pelvic incidence 52 deg (Legaye et al., Eur Spine J 1998) and acetabular inclination and anteversion 48 and 18 deg
+(Jiang et al., Medicine 2015 for the anteversion). They are scaled per patient.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from hierbmd.simulation.morphometry import PelvisSize
 from hierbmd.simulation.shapes import Group, Shape, chain, group
 
 CARTILAGE_MM = 3.2
-"""Gap between the bone of the head and of the socket: two layers of cartilage, 1.5 mm each (joint space 3-5 mm on film)."""
+"""Gap between the bone of the head and of the socket: two layers of cartilage (joint space 3-5 mm on film)."""
 
 _MEAN_HALF_MM = 89.0
 
@@ -67,7 +68,17 @@ def _ilium(size: PelvisSize) -> Group:
         [33, -24, 88, 3.4, 1.0],  # 14 fossa, front
         [-20, 67, 108, 6.2, 1.2],  # 15 crest, towards the posterior spine
     ]
-    faces = [(11, 8, 9), (11, 9, 10), (11, 10, 13), (13, 10, 15), (13, 15, 3), (13, 3, 1), (11, 13, 12), (13, 1, 12), (1, 0, 12)]
+    faces = [
+        (11, 8, 9),
+        (11, 9, 10),
+        (11, 10, 13),
+        (13, 10, 15),
+        (13, 15, 3),
+        (13, 3, 1),
+        (11, 13, 12),
+        (13, 1, 12),
+        (1, 0, 12),
+    ]
     faces += [(0, 6, 12), (6, 14, 12), (6, 7, 14), (7, 8, 14), (14, 8, 11), (12, 14, 11)]
     faces += [(15, 4, 3), (4, 5, 2), (4, 3, 2), (1, 2, 3)]
     return group(rows, faces, blend_mm=6.0)
@@ -146,7 +157,8 @@ _FORAMINA = [(20.0, 66.0, 3.8), (17.5, 49.0, 3.5), (14.5, 33.0, 3.0), (12.0, 18.
 
 
 def lumbar_shape(level: int, size: PelvisSize, wall: float) -> Shape:
-    """A lumbar vertebra (`level` 5 or 4) in pelvis coordinates, mm: body with endplates, arch, transverse and spinous processes.
+    """A lumbar vertebra (`level` 5 or 4) in pelvis coordinates, mm: body with endplates, arch, transverse and spinous
+    processes.
 
     Body width 48-50, depth 34, height 27-28 mm: Zhou et al., Eur Spine J 2000 (unverified digits).
     """

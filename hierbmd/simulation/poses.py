@@ -42,7 +42,8 @@ def draw_femur_motions(
 ) -> dict[str, Matrix]:
     """Each femur's motion about its head against the pelvis, world_from_world 4x4 by name.
 
-    Abduction, flexion and rotation about the leg are drawn apart; the two sides share a part, as legs are laid together.
+    Abduction, flexion and rotation about the leg are drawn apart; the two sides share a part, as legs are laid
+    together.
     """
     motions, shared = {}, _draw(rng, 3)
     for side in ("left", "right"):

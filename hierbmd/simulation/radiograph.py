@@ -1,4 +1,4 @@
-"""Simulated radiographs of virtual and real CTs: materials, beam, scatter, noise and display. Simulated, always said so."""
+"""Simulated radiographs of virtual and real CTs: materials, beam, scatter, noise and display."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ from hierbmd.simulation.raymarch import block_mean, line_integrals, supersampled
 
 Image = NDArray[np.float32]
 
+WATER_PER_MM = 0.021
+"""Effective attenuation of water in a diagnostic beam, 1/mm: NIST XCOM near 55 keV. It turns signal into thickness."""
+
 _SMALLEST = 1e-7
 
 
@@ -47,8 +50,9 @@ def simulate_radiograph(
     """A radiograph of a CT in HU, virtual or real, at a geometry; the same seed gives the same pixels.
 
     `bone_motions` moves bones of `labels` on their own before the exposure: name to world_from_world (4x4, LPS mm), so
-    a bone's own pose on the radiograph is geometry.camera_from_world @ motion. The result has bone bright, the geometry's
-    spacing, distance, view and side. RaysMissVolume, LabelsMismatch, NotHounsfield for input that cannot be imaged.
+    a bone's own pose on the radiograph is geometry.camera_from_world @ motion. The result has bone bright, the
+    geometry's spacing, distance, view and side. RaysMissVolume, LabelsMismatch, NotHounsfield for input that cannot be
+    imaged.
     """
     options = options or RadiographSimulationOptions()
     basis = materials_of(volume, options)
@@ -136,8 +140,7 @@ def _at_detector(
     """Scatter and blur."""
     pixel_mm, signal = geometry.camera.pixel_mm, primary
     if options.scatter:
-        # Water-equivalent thickness at a diagnostic beam's effective 0.021 per mm (NIST water near 55 keV).
-        water_cm = -np.log(np.maximum(primary, _SMALLEST)) / 0.021 / 10.0
+        water_cm = (-np.log(np.maximum(primary, _SMALLEST)) / (10.0 * WATER_PER_MM)).astype(np.float32)
         signal = add_scatter(primary, water_cm, pixel_mm, ScatterGrid() if options.grid else NO_GRID)
     magnification = geometry.camera.sdd_mm / _source_isocentre_mm(geometry, grid)
     return detector.blurred(

@@ -61,10 +61,10 @@ def block_mean(image: Floats, factor: int) -> Floats:
 
 def _content(amounts: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The index box, first and last + 1, of the voxels that hold anything."""
-    held = amounts.any(axis=3)
+    held: NDArray[np.bool_] = np.asarray(np.any(amounts != 0, axis=3))
     first, last = [], []
     for axis in range(3):
-        line = np.flatnonzero(held.any(axis=tuple(a for a in range(3) if a != axis)))
+        line = np.flatnonzero(np.any(held, axis=tuple(a for a in range(3) if a != axis)))
         if not len(line):
             raise RaysMissVolume("the volume holds nothing but air", mend="check that its values are HU")
         first.append(line[0])

@@ -70,7 +70,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Field:
-    """A shape on a box of a grid: signed distance (negative inside) and cortical thickness, mm; `box` slices the grid."""
+    """A shape on a box of a grid: signed distance (negative inside) and wall thickness, mm; `box` slices the grid."""
 
     distance_mm: Floats
     thickness_mm: Floats
@@ -125,21 +125,24 @@ def evaluate(shape: Shape, grid: Grid, box: tuple[slice, slice, slice]) -> Field
 def occupancy(distance_mm: Floats, voxel_mm: float) -> Floats:
     """The share of each voxel inside a surface, from its signed distance: a linear ramp one voxel wide.
 
-    For a flat surface along the grid this is the exact partial volume; differences of two ramps conserve a shell's mass.
+    For a flat surface along the grid this is the exact partial volume; differences of two ramps conserve a shell's
+    mass.
     """
     return np.clip(np.float32(0.5) - distance_mm / np.float32(voxel_mm), 0.0, 1.0)
 
 
 def _packed(shape: Shape) -> tuple[Any, ...]:
     """Flat arrays for the kernel: corners (n, 3, 5), counts, bounding balls, per-group ranges and settings, planes."""
-    corners, counts, starts, settings, planes = [], [], [0], [], []
+    corners: list[NDArray[np.float64]] = []
+    planes: list[NDArray[np.float64]] = []
+    counts, starts, settings = [], [0], []
     for g in shape.groups:
         for piece in g.pieces:
             corners.append(g.vertices[[*piece, *([piece[-1]] * (3 - len(piece)))]])
             counts.append(len(piece))
         starts.append(len(corners))
         first_plane = sum(len(p) for p in planes)
-        settings.append([g.blend_mm, float(g.carve), first_plane, first_plane + len(g.planes)])
+        settings.append([g.blend_mm, float(g.carve), float(first_plane), float(first_plane + len(g.planes))])
         planes.append(g.planes)
     packed = np.array(corners)
     centres = packed[:, :, :3].mean(axis=1)
@@ -149,7 +152,7 @@ def _packed(shape: Shape) -> tuple[Any, ...]:
 
 
 @njit(cache=True, fastmath=True)
-def _fill(distance, thickness, origin, step, corners, counts, balls, starts, settings, planes):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _fill(distance, thickness, origin, step, corners, counts, balls, starts, settings, planes):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0913, PLR0917
     ni, nj, nk = distance.shape
     p = np.empty(3)
     for i in range(ni):
@@ -192,7 +195,7 @@ def _point(p, corners, counts, balls, starts, settings, planes):  # type: ignore
 
 @njit(cache=True, fastmath=True)
 def _piece(p, corner, count):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Distance to a point, segment or triangle less the radius interpolated at its closest point (Ericson 2004, 5.1)."""
+    """Distance to a point, segment or triangle less the radius at its closest point (Ericson 2004, 5.1)."""
     u, v = 0.0, 0.0
     if count == 2:
         u = _along(p, corner[0], corner[1])

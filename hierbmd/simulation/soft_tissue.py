@@ -1,7 +1,8 @@
 """The soft tissue of a virtual patient: skin, subcutaneous fat, muscle, pelvic organs and gas.
 
-The outline is a superellipse trunk that parts into two thighs. Hip breadth and depth follow the body-mass index; fat over
-the trochanters about 15 mm at an index of 20 and 50 mm at 35 (read off NHANES-type skinfold and CT data; unverified).
+The outline is a superellipse trunk that parts into two thighs. Hip breadth and depth follow the body-mass index; fat
+over the trochanters about 15 mm at an index of 20 and 50 mm at 35 (read off NHANES-type skinfold and CT data;
+unverified).
 """
 
 from __future__ import annotations
@@ -117,7 +118,9 @@ def _skin_distance(axes: tuple[Floats, Floats, Floats], o: Outline) -> Floats:
     across = np.abs(x) - (o.thigh_x_mm - 0.10 * down)
     wide = o.thigh_mm * (1.0 - 0.0006 * down)
     # Above the groin the thighs fade into the trunk instead of ending.
-    thighs = _ellipse_distance(across, y - o.centre_y_mm, THIGH_WIDTH * wide, wide) + 0.35 * np.clip(z + 30.0, 0.0, 300.0)
+    thighs = _ellipse_distance(across, y - o.centre_y_mm, THIGH_WIDTH * wide, wide) + 0.35 * np.clip(
+        z + 30.0, 0.0, 300.0
+    )
     blend = 40.0
     share = np.clip(0.5 + 0.5 * (thighs - trunk) / blend, 0.0, 1.0)
     return np.asarray(thighs + (trunk - thighs) * share - 0.5 * blend * share * (1 - share), dtype=np.float32)
@@ -162,7 +165,7 @@ def _texture(rng: np.random.Generator, grid: Grid, length_mm: float) -> Floats:
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], length_voxels: float) -> Floats:
-    """A smooth random field of about unit variance: white noise on a lattice of `length_voxels`, interpolated linearly."""
+    """A smooth random field of about unit variance: noise on a lattice of `length_voxels`, interpolated linearly."""
     coarse = tuple(max(int(np.ceil(n / length_voxels)) + 1, 2) for n in shape)
     white = ndimage.gaussian_filter(rng.standard_normal(coarse).astype(np.float32), 0.6, mode="reflect")
     field = _on_fine(white, shape)

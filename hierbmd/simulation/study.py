@@ -1,4 +1,5 @@
-"""A simulated cohort on disk: CTs, label maps, radiographs, the manifest and the truth; parallel, resumable, repeatable.
+"""A simulated cohort on disk: CTs, label maps, radiographs, the manifest and the truth; parallel, resumable,
+repeatable.
 
 Folder: OUT/manifest.csv, OUT/truth.json and OUT/subjects/SUBJECT/ with ct.nii.gz, labels.nii.gz, calibration.json,
 density.nii.gz (the truth), radiograph_00.dcm ... and truth.json, which is written last and marks the subject as done.
@@ -278,7 +279,7 @@ def _manifest_rows(truth: dict[str, Any], split: str) -> list[dict[str, Any]]:
 
 
 def _splits(recipe: Recipe, subjects: list[str]) -> dict[str, str]:
-    """Splits by patient, balanced over the drawn bone density; subjects on one real CT are one patient, all for testing."""
+    """Splits by patient, balanced over the drawn bone density; subjects on one real CT are one patient, for testing."""
     if recipe.real_ct is not None:
         return dict.fromkeys(subjects, "test")
     drawn = {}

@@ -22,7 +22,8 @@ def true_areal_density(
     rays: int = 2,
     step_mm: float = 0.5,
 ) -> DensityMap:
-    """The true areal density in g/cm2, (H, W), of the voxels in `region` ((ni, nj, nk) bool) of a density volume in mg/cm3.
+    """The true areal density in g/cm2, (H, W), of the voxels in `region` ((ni, nj, nk) bool) of a density volume in
+    mg/cm3.
 
     `camera_from_bone_world` is the bone's own pose on the radiograph: geometry.camera_from_world @ bone motion, which
     truth.json records. Sampled apart from the projector, with rays x rays in each pixel.
