@@ -19,9 +19,10 @@ def patients_section(read: Results) -> str:
         return '<p class="note">No density images were kept.</p>'
     intro = (
         "Spread evenly over the reference BMD, from lowest to highest, chosen without looking at a prediction. Images "
-        "are shown as on the film; density images share one colour scale."
+        "are shown as on the film; density images share one colour scale. T-scores are against "
+        f"{read.metrics['reference_population']}; a DXA reference, so they are nominal."
     )
-    return f'<p class="note">{intro}</p>' + "".join(_patient(read, row) for row in read.shown)
+    return f'<p class="note">{escape(intro)}</p>' + "".join(_patient(read, row) for row in read.shown)
 
 
 def _patient(read: Results, row: int) -> str:
@@ -46,7 +47,7 @@ def _patient(read: Results, row: int) -> str:
     shown.append(_density_figure(read, row, pair.region, mirrored=mirrored, pixel_mm=pixel_mm))
     return (
         f'<article class="patient"><h3>Row {row} of predictions.csv: {side} hip</h3>'
-        f'<div class="pictures">{"".join(shown)}</div>{_values(cells, read)}</article>'
+        f'{_values(cells)}<div class="pictures">{"".join(shown)}</div></article>'
     )
 
 
@@ -67,16 +68,16 @@ def _density_figure(
     return figure(picture, alt=alt, caption="areal density of the region")
 
 
-def _values(cells: Mapping[str, str], read: Results) -> str:
+def _values(cells: Mapping[str, str]) -> str:
     low, high = cells["interval_low_g_cm2"], cells["interval_high_g_cm2"]
     spread = f" ({number(float(low))} to {number(float(high))})" if low and high else ""
     facts = {
         "predicted BMD": number(float(cells["bmd_predicted_g_cm2"]), "g/cm2") + spread,
         "reference BMD": f"{number(float(cells['bmd_reference_g_cm2']), 'g/cm2')} ({escape(cells['bmd_source'])})",
-        "T-score": f"{_t_score(cells, 'predicted')}; reference {_t_score(cells, 'reference')}",
-        "young adults": escape(read.metrics["reference_population"]),
+        "predicted T-score": _t_score(cells, "predicted"),
+        "reference T-score": _t_score(cells, "reference"),
     }
-    return "<dl>" + "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts.items()) + "</dl>"
+    return "<dl>" + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items()) + "</dl>"
 
 
 def _t_score(cells: Mapping[str, str], which: str) -> str:

@@ -104,9 +104,9 @@ def _plot() -> tuple[Figure, Axes]:
 def _image_panels(panels: list[tuple[str, Image, dict[str, Any]]], pixel_mm: tuple[float, float]) -> Figure:
     height_px, width_px = panels[0][1].shape
     aspect = pixel_mm[1] / pixel_mm[0]
-    tall = 4.2
+    tall = 3.3
     wide = tall * width_px / (height_px * aspect)
-    figure = Figure(figsize=(wide * len(panels) + (1.6 if len(panels) > 1 else 0), tall), layout="constrained")
+    figure = Figure(figsize=(wide * len(panels) + (2.0 if len(panels) > 1 else 0), tall), layout="constrained")
     for axes, (title, image, look) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
         axes.imshow(image, aspect=aspect, interpolation="nearest", **look)
         axes.set_title(title, fontsize=10)
@@ -115,7 +115,7 @@ def _image_panels(panels: list[tuple[str, Image, dict[str, Any]]], pixel_mm: tup
 
 
 def _png(figure: Figure) -> str:
-    return "data:image/png;base64," + _encoded(figure, format="png", dpi=110)
+    return "data:image/png;base64," + _encoded(figure, format="png", dpi=190)
 
 
 def _svg(figure: Figure) -> str:
