@@ -124,3 +124,65 @@ class BlobReader:
 def blob_reader() -> type[BlobReader]:
     """The class of predictors for `hip_dataset`."""
     return BlobReader
+
+
+@pytest.fixture(scope="session")
+def readable_dataset(hip_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`hip_dataset` with a strip of one brightness in each radiograph: exposure is removed, density can still be read."""
+    from dataclasses import replace
+
+    from hierbmd.io.dataset import read_dataset, write_dataset, write_pair
+
+    folder = tmp_path_factory.mktemp("readable_dataset")
+    dataset = read_dataset(hip_dataset)
+    for record in dataset.records:
+        pair = dataset.load(record)
+        radiograph = pair.radiograph.copy()
+        radiograph[:4] = 6.0
+        write_pair(folder, replace(pair, radiograph=radiograph))
+    write_dataset(folder, dataset.card, dataset.records)
+    return folder
+
+
+TINY = {
+    "model.discriminator.layers": 1,
+    "model.discriminator.filters": 4,
+    "trainer.check_val_every_n_epoch": 5,
+    "trainer.accelerator": "cpu",
+    "samples_every": 0,
+}
+"""Overrides for runs of seconds."""
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(readable_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The runs of the three stages on `readable_dataset`, by stage: a few seconds of training, small networks."""
+    from hierbmd.training.run import train
+
+    folder = tmp_path_factory.mktemp("runs")
+    runs = {stage: folder / stage for stage in ("decompose", "synthesize", "regress")}
+    first = {"model.generator.init_args.widths": [6, 12, 16], "trainer.max_epochs": 10}
+    options = {"data": readable_dataset, "progress": False}
+    train("decompose", out=runs["decompose"], overrides={**TINY, **first}, **options)
+    train(
+        "synthesize",
+        out=runs["synthesize"],
+        start_from=runs["decompose"],
+        overrides={**TINY, "trainer.max_epochs": 15},
+        **options,
+    )
+    plain = {key: value for key, value in TINY.items() if "discriminator" not in key}
+    train(
+        "regress",
+        out=runs["regress"],
+        start_from=runs["synthesize"],
+        overrides={**plain, "trainer.max_epochs": 5},
+        **options,
+    )
+    return runs
+
+
+@pytest.fixture
+def tiny_settings() -> dict[str, Any]:
+    """Overrides of `decompose` for runs of seconds."""
+    return {**TINY, "model.generator.init_args.widths": [4, 8], "data.batch_size": 8}

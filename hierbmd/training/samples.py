@@ -55,7 +55,7 @@ def draw_samples(path: Path, rows: list[tuple[NDArray[Any], NDArray[Any], NDArra
     from matplotlib.figure import Figure
 
     columns = 1 + 2 * len(rows[0][1])
-    height_in = 2.4 * rows[0][0].shape[0] / rows[0][0].shape[1]
+    height_in = 1.7 * rows[0][0].shape[0] / rows[0][0].shape[1]
     figure = Figure(figsize=(2.0 * columns, height_in * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     top = max(float(np.max(true)) for _, _, true in rows) or 1.0
