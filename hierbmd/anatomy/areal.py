@@ -44,18 +44,25 @@ def project_region(
     A pixel sees the region when its ray runs at least half a voxel inside it. `density` is in mg/cm3 of a material
     (Uncalibrated otherwise). RaysMissVolume when no ray meets it.
     """
+    areal = project_density(density, region, camera, camera_from_world)
+    length_mm = _project(density, region, Quantity.THICKNESS, camera, camera_from_world)
+    return areal, (length_mm >= 0.5 * float(density.grid.spacing_mm.min())).astype(np.uint8)
+
+
+def project_density(density: Volume, mask: Mask, camera: Camera, camera_from_world: Matrix) -> NDArray[np.float32]:
+    """The areal density of a mask, (H, W) g/cm2, from a volume in mg/cm3. Errors as `project_region`."""
     if not density.unit.startswith("mg/cm3"):
         raise Uncalibrated(f"uncalibrated: a volume in {density.unit} is no density", mend="calibrate it first")
-    volume, mask = cropped(density, region)
-    labels = LabelMap(mask.astype(np.uint8), volume.grid, {_REGION: 1})
-    images = [
-        make_projector(make_scene(volume, labels, quantity=quantity, structures=(_REGION,))).image(
-            camera, camera_from_world
-        )[0]
-        for quantity in (Quantity.DENSITY, Quantity.THICKNESS)
-    ]
-    seen = images[1] >= 0.5 * float(volume.grid.spacing_mm.min())
-    return images[0], seen.astype(np.uint8)
+    return _project(density, mask, Quantity.DENSITY, camera, camera_from_world)
+
+
+def _project(
+    density: Volume, mask: Mask, quantity: Quantity, camera: Camera, camera_from_world: Matrix
+) -> NDArray[np.float32]:
+    volume, inside = cropped(density, mask)
+    labels = LabelMap(inside.astype(np.uint8), volume.grid, {_REGION: 1})
+    scene = make_scene(volume, labels, quantity=quantity, structures=(_REGION,))
+    return np.asarray(make_projector(scene).image(camera, camera_from_world)[0])
 
 
 def areal_bmd(density: Volume, region: Mask, axes: FemurAxes) -> ArealBmd:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ class LabelMap:
         if self.ids.shape != self.grid.shape:
             raise ValueError(f"ids {self.ids.shape} do not fit the grid {self.grid.shape}")
 
-    @property
+    @cached_property
     def names_present(self) -> tuple[str, ...]:
         """The names in the scheme that have at least one voxel here, in id order."""
         present = set(np.unique(self.ids).tolist())

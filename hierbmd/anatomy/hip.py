@@ -1,0 +1,139 @@
+"""One hip of a patient, measured: bones checked, metal out, the region placed, its areal BMD known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from hierbmd.anatomy.areal import ArealBmd, areal_bmd, volumetric_bmd_mg_cm3
+from hierbmd.anatomy.femur import FemurAxes, femur_axes
+from hierbmd.anatomy.regions import RegionOptions, require_side, shifted, total_hip
+from hierbmd.anatomy.shape import Mask, box_of, subgrid
+from hierbmd.calibration.line import density_volume
+from hierbmd.data.calibration import Calibration
+from hierbmd.data.volume import LabelMap, Volume
+from hierbmd.errors import BadRegion, LabelsMismatch, SideConflict
+from hierbmd.geometry import Grid, Side, transform_points
+
+METAL_HU = 3000.0
+"""Above this a voxel is metal: no bone reaches it (dense cortex is below 2000 HU), and many scanners clip at 3071."""
+
+_LEAST_BONE_SHARE = 0.15
+_BONE_HU = 150.0
+
+
+@dataclass(frozen=True)
+class Hip:
+    """One side's bones on a grid cut to them, everything in world LPS mm.
+
+    `density` (mg/cm3 of `density.unit`'s material) and the masks (ni, nj, nk) share `density.grid`. Metal and what
+    touches it is in none of the masks; `metal_mm3` says how much there was. `plane_shift_percent` is the largest change
+    of the areal BMD when one cut plane is moved by 1 mm.
+    """
+
+    side: Side
+    density: Volume
+    femur: Mask
+    pelvis: Mask
+    region: Mask
+    axes: FemurAxes
+    bmd: ArealBmd
+    volumetric_mg_cm3: float
+    metal_mm3: float
+    plane_shift_percent: float
+
+    @property
+    def has_metal(self) -> bool:
+        """Whether metal was found in the femur or the hip bone."""
+        return self.metal_mm3 > 0
+
+
+def measure_hip(
+    volume: Volume,
+    labels: LabelMap,
+    side: Side,
+    calibration: Calibration,
+    *,
+    options: RegionOptions | None = None,
+) -> Hip:
+    """Measure one side of a CT in HU with labels on its grid, named hip_SIDE and femur_SIDE.
+
+    Errors: LabelsMismatch (a bone missing, labels that do not lie on bone), SideConflict (left and right exchanged),
+    BadRegion, Uncalibrated, SuspectedUnit.
+    """
+    side = Side(side)
+    names = (f"femur_{side}", f"hip_{side}")
+    if labels.grid != volume.grid:
+        raise LabelsMismatch("the label map is not on the CT's grid", mend="read it with read_labels(onto=...)")
+    ids = np.select([labels.ids == labels.id_of(name) for name in names], [1, 2])
+    box = box_of(ids > 0)
+    hu, grid, ids = volume.values[box], subgrid(volume.grid, box), ids[box]
+    for name, mask in zip(names, (ids == 1, ids == 2), strict=True):
+        require_bone(hu, mask, name)
+    axes = femur_axes(ids == 1, grid)
+    require_side(axes, side)
+    require_medial_head(axes, ids == 2, grid, side)
+    metal = metal_near(hu, ids > 0)
+    femur, pelvis = (ids == 1) & ~metal, (ids == 2) & ~metal
+    density = density_volume(Volume(hu, grid, volume.unit), calibration)
+    region = total_hip(femur, grid, axes, options)
+    bmd = areal_bmd(density, region, axes)
+    return Hip(
+        side=side,
+        density=density,
+        femur=femur,
+        pelvis=pelvis,
+        region=region,
+        axes=axes,
+        bmd=bmd,
+        volumetric_mg_cm3=volumetric_bmd_mg_cm3(density, region),
+        metal_mm3=float(np.count_nonzero(metal & (ids > 0)) * grid.voxel_mm3),
+        plane_shift_percent=_plane_shift_percent(density, femur, axes, bmd, options or RegionOptions()),
+    )
+
+
+def metal_near(hu: np.ndarray, bone: Mask) -> Mask:
+    """Voxels above 3000 HU in or touching a bone, and those around them, which share the metal by partial volume."""
+    seeds = (hu > METAL_HU) & ndimage.binary_dilation(bone)
+    return np.asarray(ndimage.binary_dilation(seeds)) if seeds.any() else seeds
+
+
+def require_bone(hu: np.ndarray, mask: Mask, name: str) -> None:
+    """Raise LabelsMismatch when a label does not lie on bone: fewer than 15 % of its voxels reach 150 HU."""
+    share = float(np.mean(hu[mask] > _BONE_HU)) if mask.any() else 0.0
+    if share < _LEAST_BONE_SHARE:
+        raise LabelsMismatch(
+            f"the label {name} does not lie on bone: {share:.0%} of it is above {_BONE_HU:.0f} HU",
+            mend="is it the label map of this CT?",
+        )
+
+
+def require_medial_head(axes: FemurAxes, pelvis: Mask, grid: Grid, side: Side) -> None:
+    """Raise SideConflict or BadRegion unless the femur is where a femur of this side is, in patient coordinates.
+
+    The neck leads from the head away from the body's middle: to the patient's left (+x) in a left femur. The head lies
+    in the socket: no farther than two of its diameters from the hip bone of the same side.
+    """
+    leftwards = float(axes.neck.direction[0] - axes.neck.direction[:] @ axes.shaft.direction * axes.shaft.direction[0])
+    if (leftwards > 0) != (side == Side.LEFT):
+        raise SideConflict(
+            f"femur_{side} leads away from its head towards the patient's {'left' if leftwards > 0 else 'right'}",
+            mend="left and right are exchanged in the labels or in the image's header: correct the file",
+        )
+    points = transform_points(grid.world_from_index, np.argwhere(pelvis).astype(np.float64))
+    away_mm = float(np.min(np.linalg.norm(points - axes.head.centre_world_mm, axis=1)))
+    if away_mm > 4.0 * axes.head.radius_mm:
+        raise BadRegion(
+            f"hip_{side} is {away_mm:.0f} mm away from the head of femur_{side}",
+            mend="are the bones of one side named for the other?",
+        )
+
+
+def _plane_shift_percent(density: Volume, femur: Mask, axes: FemurAxes, bmd: ArealBmd, options: RegionOptions) -> float:
+    changes = []
+    for medial_mm, distal_mm in ((1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)):
+        region = total_hip(femur, density.grid, axes, shifted(options, medial_mm=medial_mm, distal_mm=distal_mm))
+        changes.append(areal_bmd(density, region, axes).bmd_g_cm2 / bmd.bmd_g_cm2 - 1.0)
+    return float(100.0 * np.max(np.abs(changes)))

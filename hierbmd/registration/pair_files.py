@@ -1,0 +1,85 @@
+"""What a made pair leaves on disk: its images, a picture to judge it by, and the plain values that tables hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hierbmd.anatomy.overlay import pair_picture
+from hierbmd.data.calibration import Calibration
+from hierbmd.data.pairs import BONES, PairRecord, TrainingPair
+from hierbmd.data.radiograph import Radiograph
+from hierbmd.io.dataset import write_pair
+from hierbmd.io.image import write_png
+from hierbmd.registration.pairing import MadePair
+
+QC_COLUMNS = (
+    *("pair_id", "subject", "side", "bmd_qct_g_cm2", "bmc_g", "area_cm2", "vbmd_mg_cm3", "region_bmd_at_pose_g_cm2"),
+    *("plane_shift_percent", "head_radius_mm", "neck_shaft_deg", "trochanter_found", "metal_mm3"),
+    *(f"{what}_{bone}" for bone in BONES for what in ("outcome", "similarity", "in_plane_mm", "depth_mm")),
+    *("calibration", "slope", "intercept"),
+)
+
+
+def write_made_pair(out: Path, record: PairRecord, made: MadePair) -> None:
+    """Write a pair's images to `pairs/` and its picture to `qc/`, each atomically."""
+    images = made.images
+    write_pair(out, TrainingPair(record, images.radiograph, images.bones, images.region, images.region_mask))
+    picture = pair_picture(images.radiograph, images.bones, images.region_mask, made.half.covered)
+    write_png(out / "qc" / f"{record.pair_id}.png", picture)
+
+
+def record_of(made: MadePair, radiograph: Radiograph, *, pair_id: str, subject: str, sha256: str) -> PairRecord:
+    """The record of a pair as far as its images tell; who the patient is comes from the manifest later."""
+    assert radiograph.view is not None
+    assert radiograph.source_isocentre_mm is not None
+    return PairRecord(
+        pair_id=pair_id,
+        subject=subject,
+        side=made.hip.side,
+        bmd_g_cm2=made.hip.bmd.bmd_g_cm2,
+        bmd_source="qct",
+        bmd_qct_g_cm2=made.hip.bmd.bmd_g_cm2,
+        region_bmd_at_pose_g_cm2=made.images.region_bmd_g_cm2,
+        outcomes={bone: result.outcome.value for bone, result in made.found.items()},
+        radiograph="",
+        radiograph_sha256=sha256,
+        view=radiograph.view,
+        sdd_mm=made.half.geometry.camera.sdd_mm,
+        source_isocentre_mm=radiograph.source_isocentre_mm,
+        mirrored=made.half.geometry.mirrored,
+        metal=made.hip.has_metal,
+    )
+
+
+def quality_of(made: MadePair, calibration: Calibration) -> dict[str, Any]:
+    """One row of qc.csv: what a reader needs to doubt a pair."""
+    hip = made.hip
+    row = {
+        "side": hip.side.value,
+        "bmd_qct_g_cm2": hip.bmd.bmd_g_cm2,
+        "bmc_g": hip.bmd.bmc_g,
+        "area_cm2": hip.bmd.area_cm2,
+        "vbmd_mg_cm3": hip.volumetric_mg_cm3,
+        "region_bmd_at_pose_g_cm2": made.images.region_bmd_g_cm2,
+        "plane_shift_percent": hip.plane_shift_percent,
+        "head_radius_mm": hip.axes.head.radius_mm,
+        "neck_shaft_deg": hip.axes.neck_shaft_deg,
+        "metal_mm3": hip.metal_mm3,
+        "slope": calibration.slope,
+        "intercept": calibration.intercept,
+    }
+    for bone, result in made.found.items():
+        row[f"similarity_{bone}"] = result.similarity
+        row[f"in_plane_mm_{bone}"] = result.uncertainty.in_plane_mm
+        row[f"depth_mm_{bone}"] = result.uncertainty.depth_mm
+    rounded = {name: _rounded(value) if isinstance(value, float) else value for name, value in row.items()}
+    named = {f"outcome_{bone}": result.outcome.name for bone, result in made.found.items()}
+    found = int(hip.axes.trochanter_found)
+    return {**rounded, **named, "trochanter_found": found, "calibration": calibration.method}
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 5) if np.isfinite(value) else None

@@ -1,0 +1,93 @@
+"""One row of a manifest: its files read, its pairs made and written."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hierbmd.data.calibration import Calibration
+from hierbmd.data.halves import BODY_SIDES, sides_shown
+from hierbmd.data.manifest import ManifestRow
+from hierbmd.data.radiograph import Radiograph
+from hierbmd.data.splits import pixels_sha256
+from hierbmd.errors import LabelsMismatch, Uncalibrated
+from hierbmd.geometry import Placement, ProjectionGeometry, Side
+from hierbmd.io.calibration_file import read_calibration
+from hierbmd.io.ct import read_volume
+from hierbmd.io.labels import read_labels
+from hierbmd.io.radiograph import RadiographOptions, read_stated, resolve
+from hierbmd.registration.pair_files import quality_of, record_of, write_made_pair
+from hierbmd.registration.pairing import PairingOptions, Patient, Registrar, make_pairs
+from hierbmd.registration.patient import register_bones
+from hierbmd.registration.start import start_geometry
+
+
+@dataclass(frozen=True)
+class RowOptions:
+    """How one row is read and made into pairs; `calibration` serves rows that name no file of their own."""
+
+    pairing: PairingOptions = field(default_factory=PairingOptions)
+    radiograph: RadiographOptions = field(default_factory=RadiographOptions)
+    calibration: Calibration | None = None
+    scheme: Path | None = None
+    resample_tilt: bool = False
+
+
+def make_row(
+    row: ManifestRow, key: str, out: Path, options: RowOptions | None = None, *, registrar: Registrar | None = None
+) -> dict[str, Any]:
+    """Read a row's files, make its pairs and write their images; what the tables need comes back as plain values."""
+    options = options or RowOptions()
+    patient = _read_patient(row, options)
+    radiograph = _read_radiograph(row, options)
+    sides = [side for side in sides_shown(radiograph) if row.side in (None, Side.BOTH, Side.NONE, side)]
+    start = _start(row, patient, radiograph, sides)
+    made, refused = make_pairs(
+        patient, radiograph, start, sides, options=options.pairing, registrar=registrar or register_bones
+    )
+    sha256 = pixels_sha256(radiograph.pixels)
+    pairs = []
+    for one in made:
+        pair_id = f"{key}_{one.hip.side}"
+        record = record_of(one, radiograph, pair_id=pair_id, subject=row.subject, sha256=sha256)
+        write_made_pair(out, record, one)
+        facts = {"record": dataclasses.asdict(record), "quality": quality_of(one, patient.calibration)}
+        pairs.append({"pair_id": pair_id, "material": patient.calibration.material.value, **facts})
+    return {"pairs": pairs, "refusals": [dataclasses.asdict(one) for one in refused]}
+
+
+def _read_patient(row: ManifestRow, options: RowOptions) -> Patient:
+    calibration = options.calibration if row.calibration is None else read_calibration(row.calibration)
+    if calibration is None:
+        raise Uncalibrated("uncalibrated: no calibration for this CT", mend="a calibration column, or --slope")
+    if row.labels is None:
+        raise LabelsMismatch("no label map for this CT", mend="give one in the labels column")
+    volume = read_volume(row.ct, resample_tilt=options.resample_tilt)
+    return Patient(volume, read_labels(row.labels, scheme=options.scheme, onto=volume.grid), calibration)
+
+
+def _read_radiograph(row: ManifestRow, options: RowOptions) -> Radiograph:
+    """The radiograph, with the manifest's view and side as what the file does not say; contradictions are refused.
+
+    A file that shows both sides is no contradiction to a row that wants one of them.
+    """
+    stated = read_stated(row.radiograph)
+    said = options.radiograph
+    side = None if stated.side == Side.BOTH and row.side in BODY_SIDES else row.side
+    said = dataclasses.replace(said, view=row.view or said.view, side=side or said.side)
+    return resolve(stated, said, where=row.radiograph)
+
+
+def _start(row: ManifestRow, patient: Patient, radiograph: Radiograph, sides: Sequence[Side]) -> ProjectionGeometry:
+    bones = [f"femur_{side}" for side in sides] + [f"hip_{side}" for side in sides]
+    # One side without labels is that side's refusal, later; the start is set by the bones that are there.
+    start = start_geometry(radiograph, patient.labels, [b for b in bones if b in patient.labels.names_present] or bones)
+    if row.pose is None:
+        return start
+    distance_mm = radiograph.source_isocentre_mm
+    assert distance_mm is not None, "start_geometry refuses a radiograph without it"
+    placement = Placement(start.view, patient.volume.grid.centre_world_mm, distance_mm)
+    return dataclasses.replace(start, camera_from_world=placement.camera_from_world(row.pose))
