@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 _DEFLATED_UID = b"1.2.840.10008.1.2.1.99"
 _META_END_WITHIN = 4096
-_DECODER_ORDER = ("pylibjpeg", "pyjpegls", "pydicom", "pillow")
-"""pylibjpeg before Pillow, which rounds JPEG 2000 of odd depths; GDCM is left out on purpose."""
+_DECODER_ORDER = ("pydicom", "pylibjpeg", "pyjpegls", "pillow")
+"""pydicom's own RLE first, for pylibjpeg-rle panics on damaged data; pylibjpeg before Pillow, which rounds JPEG 2000 of
+odd depths; GDCM is left out on purpose."""
 
 _EXTRA_FOR = {
     "1.2.840.10008.1.2.4.57": "pylibjpeg-libjpeg (GPL)",
@@ -134,5 +135,7 @@ def floats(dataset: FileDataset, keyword: str, count: int) -> NDArray[np.float64
 
 
 def text(dataset: FileDataset, keyword: str) -> str:
-    """An attribute as trimmed upper-case text, "" when absent."""
-    return str(dataset.get(keyword) or "").strip().upper()
+    """An attribute as trimmed upper-case text, several values with a backslash between, "" when absent."""
+    value = dataset.get(keyword) or ""
+    parts = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else value
+    return "\\".join(str(part) for part in parts).strip().upper()

@@ -88,27 +88,36 @@ def find_series(folder: str | Path, *, max_gib: float = guards.DEFAULT_MAX_GIB) 
 
 
 def _image_headers(folder: Path, max_gib: float) -> list[tuple[Path, FileDataset]]:
-    found = []
+    """The headers of every image in the folder, once they are known to be of one series."""
+    found: list[tuple[Path, FileDataset]] = []
+    first_of: dict[str, Path] = {}
     for path in sorted(Path(root) / name for root, _, names in os.walk(folder) for name in names):
         if _clearly_other(path):
             continue
         header = dicom_file.read_dataset(path, kind=KIND, pixels=False, max_gib=max_gib)
-        if "Rows" in header:
-            found.append((path, header))
-        elif header.file_meta.get("MediaStorageSOPClassUID") == _DICOMDIR_CLASS:
-            continue
-        elif dicom_file.text(header, "Modality") in ("CT", ""):
-            raise guards.unreadable(KIND, path, "it ends within its header")
-    uids = {str(header.get("SeriesInstanceUID")): path for path, header in found}
-    if len(uids) > 1:
-        (first, a), (second, b) = list(uids.items())[:2]
-        more = f" and {len(uids) - 2} more" if len(uids) > 2 else ""
+        with guards.decoding(KIND, path):
+            if _holds_image(path, header):
+                found.append((path, header))
+                first_of.setdefault(str(header.get("SeriesInstanceUID")), path)
+    if len(first_of) > 1:
+        (first, a), (second, b) = list(first_of.items())[:2]
+        more = f" and {len(first_of) - 2} more" if len(first_of) > 2 else ""
         raise MixedSeries(
-            f"{len(uids)} series in one folder: {first} ({a.name}), {second} ({b.name}){more}",
+            f"{len(first_of)} series in one folder: {first} ({a.name}), {second} ({b.name}){more}",
             where=folder,
             mend="give each series its own folder",
         )
     return found
+
+
+def _holds_image(path: Path, header: FileDataset) -> bool:
+    """Whether it is an image, and not a report, a plan or a directory; UnreadableFile when it is a cut image."""
+    if "Rows" in header:
+        return True
+    directory = header.file_meta.get("MediaStorageSOPClassUID") == _DICOMDIR_CLASS
+    if not directory and dicom_file.text(header, "Modality") in ("CT", ""):
+        raise guards.unreadable(KIND, path, "it ends within its header")
+    return False
 
 
 def _clearly_other(path: Path) -> bool:

@@ -20,8 +20,9 @@ def require_finite(values: NDArray[Any], where: object) -> None:
     if values.dtype.kind != "f":
         return
     # A sum is finite only if every term is, so the common case needs no mask.
-    if np.isfinite(np.sum(values, dtype=np.float64)):
-        return
+    with np.errstate(all="ignore"):
+        if np.isfinite(np.sum(values, dtype=np.float64)):
+            return
     wrong = ~np.isfinite(values)
     if not wrong.any():
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 
 _FORM_TOLERANCE_VOXELS = 0.1
 _LONGEST_HEADER = 540
+_LONGEST_EXTENSION = 1 << 20
+_CARET_LABEL = re.compile(rb'<Label Key="(\d{1,9})"[^>]*>\s*<!\[CDATA\[([^\]]{1,200})\]\]>')
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,20 @@ def read_nifti(
         scaled = header.dtype.kind == "f" or image.dataobj.slope != 1 or image.dataobj.inter != 0
         values = np.asarray(image.dataobj, dtype=np.float32 if scaled else None)
         return values.reshape(header.grid.shape, order="F"), header.grid
+
+
+def read_label_table(path: str | Path, kind: str = "label map") -> dict[str, int]:
+    """The label names that a NIfTI carries in its Caret extension, as TotalSegmentator writes it; {} without one.
+
+    Read by pattern, so that no XML entity of a stranger's file is ever expanded.
+    """
+    header = read_nifti_header(path, kind)
+    file = Path(path)
+    length = min(header.data_offset, _LONGEST_EXTENSION)
+    with guards.decoding(kind, path):
+        start = guards.gunzip(file, length) if _is_gzip(file) else _first_bytes(file, length)
+    table = {name.decode("utf-8", "replace"): int(key) for key, name in _CARET_LABEL.findall(start)}
+    return {name: i for name, i in table.items() if i > 0}
 
 
 def nifti_image(values: NDArray[Any], grid: Grid) -> Any:

@@ -33,7 +33,9 @@ def read_stated_dicom(path: Path, *, max_gib: float = guards.DEFAULT_MAX_GIB) ->
     localizer's is at the isocentre (PS3.3 10.7.1.3 and C.8.2.1). Raises the refusals of `read_radiograph`.
     """
     dataset = dicom_file.read_dataset(path, kind=KIND, max_gib=max_gib)
-    localizer = _require_projection(dataset, path)
+    # pydicom turns raw bytes into values when they are first asked for, so every look at the data set is guarded.
+    with guards.decoding(KIND, path):
+        localizer = _require_projection(dataset, path)
     stored = dicom_file.decode_pixels(dataset, kind=KIND, path=path, max_gib=max_gib)
     with guards.decoding(KIND, path):
         values, ends = _after_modality_lut(stored, dataset)
