@@ -202,7 +202,7 @@ def _cohort(read: Results) -> str:
     if not refusals:
         return counts + '<p class="note">No refusals: every row of the manifest became a pair.</p>'
     cells = [
-        [str(n), *(escape(row.get(name) or "") for name in ("side", "stage", "error", "reason"))]
+        [str(n), *(escape(row.get(name) or "") for name in ("side", "stage", "error_class", "reason"))]
         for n, row in enumerate(refusals, start=1)
     ]
     return counts + table(["refusal", "side", "step", "kind", "reason"], cells, caption="Refused, and why.")

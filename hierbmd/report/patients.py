@@ -18,20 +18,21 @@ def patients_section(read: Results) -> str:
     if not read.shown:
         return '<p class="note">No density images were kept.</p>'
     intro = (
-        "Spread evenly over the reference BMD, from lowest to highest, chosen without looking at a prediction. Images "
-        "are shown as on the film; density images share one colour scale. T-scores are against "
-        f"{read.metrics['reference_population']}; a DXA reference, so they are nominal."
+        "Spread evenly over the reference BMD, from lowest to highest, chosen without looking at a prediction. Left "
+        "hips are mirrored to look like right ones, as the model sees them; density images share one colour scale. "
+        f"T-scores are against {read.metrics['reference_population']}; a DXA reference, so they are nominal."
     )
     return f'<p class="note">{escape(intro)}</p>' + "".join(_patient(read, row) for row in read.shown)
 
 
 def _patient(read: Results, row: int) -> str:
     cells, pair = read.rows[row - 1], read.pair(row)
-    pixel_mm, mirrored = read.dataset.card.frame.pixel_mm, pair.record.mirrored
+    pixel_mm = read.dataset.card.frame.pixel_mm
     side = escape(cells["side"])
+    look = "mirrored to look like a right one" if pair.record.mirrored else "as on the film"
     shown = [
         figure(
-            pictures.radiograph(_as_on_film(pair.radiograph, mirrored), pixel_mm=pixel_mm),
+            pictures.radiograph(pair.radiograph, pixel_mm=pixel_mm),
             alt=f"Radiograph of the {side} hip, bone bright.",
             caption="radiograph",
         )
@@ -44,21 +45,18 @@ def _patient(read: Results, row: int) -> str:
                 caption="registered bones",
             )
         )
-    shown.append(_density_figure(read, row, pair.region, mirrored=mirrored, pixel_mm=pixel_mm))
+    shown.append(_density_figure(read, row, pair.region))
     return (
-        f'<article class="patient"><h3>Row {row} of predictions.csv: {side} hip</h3>'
+        f'<article class="patient"><h3>Row {row} of predictions.csv: {side} hip, {look}</h3>'
         f'{_values(cells)}<div class="pictures">{"".join(shown)}</div></article>'
     )
 
 
-def _density_figure(
-    read: Results, row: int, true: NDArray[np.float32], *, mirrored: bool, pixel_mm: tuple[float, float]
-) -> str:
-    predicted = _as_on_film(read.predicted_density(row), mirrored)
+def _density_figure(read: Results, row: int, true: NDArray[np.float32]) -> str:
     picture = pictures.densities(
-        predicted,
-        _as_on_film(true, mirrored),
-        pixel_mm=pixel_mm,
+        read.predicted_density(row),
+        true,
+        pixel_mm=read.dataset.card.frame.pixel_mm,
         peak_g_cm2=read.metrics["density_peak_g_cm2"],
     )
     alt = (
@@ -83,8 +81,3 @@ def _values(cells: Mapping[str, str]) -> str:
 def _t_score(cells: Mapping[str, str], which: str) -> str:
     value = f"{float(cells[f't_score_{which}']):.1f}".replace("-", "\N{MINUS SIGN}")
     return f"{value}, {escape(cells[f'class_{which}'])}"
-
-
-def _as_on_film(image: NDArray[np.float32], mirrored: bool) -> NDArray[np.float32]:
-    """The canonical image turned back to how the film shows it."""
-    return np.fliplr(image) if mirrored else image

@@ -101,7 +101,7 @@ def test_overlays_and_refusals_of_the_data_set_are_shown_and_escaped(evaluated, 
         pair_id = list(csv.DictReader(stream))[shown - 1]["pair_id"]
     overlay, refusals = hip_dataset / "qc" / f"{pair_id}.png", hip_dataset / "refusals.csv"
     write_png(overlay, np.zeros((8, 8)))
-    refusals.write_text("subject,side,stage,error,reason\np99,left,register,Outcome,<b>diverged</b>\n")
+    refusals.write_text("subject,side,stage,error_class,reason\np99,left,register,Outcome,<b>diverged</b>\n")
     try:
         page, text = read_page(write_report(evaluated, hip_dataset))
     finally:
