@@ -14,7 +14,7 @@ from hierbmd.errors import BadConfig
 Energies = NDArray[np.float64]
 
 ADIPOSE_G_CM3, SOFT_TISSUE_G_CM3, TITANIUM_G_CM3 = 0.93, 1.06, 4.43
-"""Mass densities: ICRU Report 44's soft tissue; adipose a little below ICRU's 0.95, at which it is -96 HU; Ti-6Al-4V."""
+"""Mass densities: ICRU Report 44's soft tissue; adipose a little below its 0.95, then -96 HU; Ti-6Al-4V."""
 
 HYDROXYAPATITE_G_CM3, COLLAGEN_G_CM3 = 3.16, 1.41
 """Mass densities of bone's mineral and matrix (Currey, Bones, 2002; collagen dry)."""

@@ -87,13 +87,15 @@ def without_table(volume: Volume) -> Volume:
     stride = tuple(max(round(3.0 / float(s)), 1) for s in spacing)
     coarse = volume.values[:: stride[0], :: stride[1], :: stride[2]] > _BODY_HU
     ball = ndimage.generate_binary_structure(3, 1)
-    opened = ndimage.binary_opening(np.pad(coarse, 3, mode="edge"), ball, iterations=2)
+    padded = np.pad(coarse, 3, mode="edge")
+    opened = ndimage.binary_opening(padded, ball, iterations=2)
     parts, count = ndimage.label(opened)
     if count == 0:
         return volume
     largest = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
-    # Grown only into tissue: the skin comes back, the table a few millimetres behind it does not come with it.
-    grown = ndimage.binary_dilation(largest, ball, iterations=3)[3:-3, 3:-3, 3:-3]
+    # Grown into tissue only, then by one voxel: the skin comes back, the table behind it does not come with it.
+    grown = ndimage.binary_dilation(largest, ball, iterations=3, mask=padded)
+    grown = ndimage.binary_dilation(grown, ball)[3:-3, 3:-3, 3:-3]
     axial = int(np.argmax(np.abs(volume.grid.world_from_index[2, :3])))
     filled = np.stack([ndimage.binary_fill_holes(s) for s in np.moveaxis(grown, axial, 0)])
     patient = np.moveaxis(filled, 0, axial)

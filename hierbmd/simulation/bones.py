@@ -84,7 +84,7 @@ def _femur_field(grid: Grid, anatomy: Anatomy, side: str) -> Field:
 def _femur_bone(grid: Grid, anatomy: Anatomy, side: str, field: Field, rng: np.random.Generator) -> Bone:
     n = 0 if side == "left" else 1
     frame: FemurFrame = femur_frame(anatomy.femora[n])
-    local = np.linalg.inv(femur_world_from_local(anatomy, side))
+    local = np.asarray(np.linalg.inv(femur_world_from_local(anatomy, side)), dtype=np.float64)
     points = transform_points(local, _box_points(grid, field.box)).astype(np.float32)
     trabecular = trabecular_mg_cm3(frame, points, anatomy.quality[n].trabecular)
     return _composed(f"femur_{side}", field, trabecular, anatomy.quality[n], grid, rng)

@@ -173,8 +173,8 @@ def _draw_quality(rng: np.random.Generator, body: Body, options: PatientOptions)
     t_score = float(np.clip(t_score, -4.3, 2.3))
     reference = REFERENCES["nhanes3-female-total-hip" if body.sex == "F" else "nhanes3-male-total-hip"]
     ratio = max(1.0 + t_score * reference.sd_g_cm2 / reference.mean_g_cm2, 0.35)
-    # Men's young-adult areal density is a tenth higher; part of it is size, the rest is a thicker cortex.
-    thicker = 1.0 if body.sex == "F" else 1.13
+    # Set so that areal density of the total hip meets the drawn T-score on average; men have the thicker cortex.
+    thicker = 1.04 if body.sex == "F" else 1.19
     # Areal density goes with thickness x density; trabeculae fall faster than the cortex thins, and the cortex thins
     # more than it loses density.
     return BoneQuality(
