@@ -296,10 +296,10 @@ def _heights(
     inside = (level >= 0) & (level < levels + 2)
     sector = np.floor((angle_deg[inside] + 180.0) / 15.0).astype(int) % sectors
     cell, size = level[inside] * sectors + sector, (levels + 2) * sectors
-    total = np.bincount(cell, weights=reach[inside], minlength=size).reshape(-1, sectors)
-    count = np.bincount(cell, minlength=size).reshape(-1, sectors).astype(np.float64)
-    total, count = (x[:-2] + x[1:-1] + x[2:] for x in (total, count))
-    total, count = (x + np.roll(x, 1, axis=1) for x in (total, count))
+    sums = [np.bincount(cell, weights=weights, minlength=size) for weights in (reach[inside], np.ones(len(cell)))]
+    windows = [np.asarray(x, dtype=np.float64).reshape(-1, sectors) for x in sums]
+    windows = [x[:-2] + x[1:-1] + x[2:] for x in windows]
+    total, count = (x + np.roll(x, 1, axis=1) for x in windows)
     mean = np.where(count > 0, total / np.maximum(count, 1.0), np.nan)
     return np.nan_to_num(mean - np.nanmedian(mean, axis=1, keepdims=True))
 

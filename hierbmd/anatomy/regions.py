@@ -73,7 +73,7 @@ def total_hip(femur: Mask, grid: Grid, axes: FemurAxes, options: RegionOptions |
     return _where(femur, grid, inside)
 
 
-def femoral_neck(femur: Mask, grid: Grid, axes: FemurAxes) -> Mask:
+def femoral_neck_region(femur: Mask, grid: Grid, axes: FemurAxes) -> Mask:
     """The femoral-neck region: the slab about the neck's narrowest section, without the trochanter's tip beside it."""
 
     def inside(points: Matrix) -> Mask:
