@@ -71,7 +71,7 @@ def test_resampling_agrees_with_looking_up_each_voxel(spacing_mm: tuple[float, f
 
 def test_parallel_axes_agree_with_looking_up_each_voxel() -> None:
     labels = blocks((5, 6, 7), oblique((0.8, 1.3, 2.0)))
-    turned = np.array([[0, -0.7, 0, 4.3], [0, 0, 1.9, -0.8], [0.45, 0, 0, 1.1], [0, 0, 0, 1]])
+    turned = np.array([[0, -0.7, 0, 4.33], [0, 0, 1.9, -0.83], [0.45, 0, 0, 1.11], [0, 0, 0, 1]])
     onto = Grid((9, 8, 7), labels.grid.world_from_index @ turned)
     np.testing.assert_array_equal(resample_labels(labels, onto).ids, nearest_by_hand(labels, onto))
 
