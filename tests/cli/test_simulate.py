@@ -1,0 +1,37 @@
+"""`hierbmd simulate` from the command line."""
+
+from __future__ import annotations
+
+import json
+
+from hierbmd.cli.main import main
+
+SMALL = ["--subjects", "1", "--seed", "4", "--spacing-mm", "4.5", "--size", "48x48", "--pixel-mm", "8.5"]
+
+
+def test_it_leaves_what_the_contract_says_and_resumes(tmp_path, capsys):
+    out = tmp_path / "cohort"
+    assert main(["simulate", "--out", str(out), *SMALL]) == 0
+    assert (out / "manifest.csv").exists()
+    truth = json.loads((out / "truth.json").read_text())
+    assert truth["simulated"] is True
+    assert truth["seed"] == 4
+    folder = out / "subjects" / truth["subjects"][0]["subject"]
+    names = {"ct.nii.gz", "labels.nii.gz", "density.nii.gz", "calibration.json", "radiograph_00.dcm", "truth.json"}
+    assert {path.name for path in folder.iterdir()} == names
+    capsys.readouterr()
+    assert main(["simulate", "--out", str(out), *SMALL]) == 0
+    assert "1 were there already" in capsys.readouterr().err
+
+
+def test_refusals_are_one_line_and_status_1(tmp_path, capsys):
+    for wrong in (["--sdd-mm", "1.15"], ["--from-ct", "x.nii.gz"], ["--kvp", "500"], ["--spacing-mm", "0.002"]):
+        assert main(["simulate", "--out", str(tmp_path / "no"), *SMALL, *wrong]) == 1
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hierbmd simulate:")]
+        assert len(lines) == 1
+
+
+def test_an_output_folder_that_is_a_file_is_refused(tmp_path, capsys):
+    (tmp_path / "taken").write_text("a file")
+    assert main(["simulate", "--out", str(tmp_path / "taken"), *SMALL]) == 1
+    assert "cannot write" in capsys.readouterr().err

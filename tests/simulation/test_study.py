@@ -1,0 +1,191 @@
+"""A simulated cohort on disk: repeatable, resumable, the same by any number of workers, and true."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from hierbmd.data.splits import SPLITS
+from hierbmd.errors import BadConfig, LabelsMismatch, SuspectedUnit
+from hierbmd.geometry import Side, View, require_rigid
+from hierbmd.io.calibration_file import read_calibration
+from hierbmd.io.ct import read_volume
+from hierbmd.io.geometry_file import geometry_from_json
+from hierbmd.io.labels import read_labels
+from hierbmd.io.manifest import read_manifest
+from hierbmd.io.radiograph import read_radiograph
+from hierbmd.simulation.options import PatientOptions, RadiographSimulationOptions, StudyOptions
+from hierbmd.simulation.study import RealCt, Recipe, simulate_study
+
+RECIPE = Recipe(
+    PatientOptions(seed=2, spacing_mm=4.5),
+    RadiographSimulationOptions(step_mm=3.0, table=False),
+    StudyOptions(subjects=3, poses=2, size_px=(64, 64), pixel_mm=6.4),
+)
+
+
+def _hashes(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The cohort made in this process, with its files' hashes."""
+    out = tmp_path_factory.mktemp("study") / "cohort"
+    made = list(simulate_study(out, RECIPE))
+    assert [was_there for _, was_there in made] == [False] * 3
+    return out, _hashes(out)
+
+
+def test_the_manifest_reads_back_and_names_every_file(study):
+    manifest = read_manifest(study[0] / "manifest.csv")
+    assert len(manifest.rows) == 6
+    assert len(manifest.subjects) == 3
+    for row in manifest.rows:
+        assert row.view == View.AP
+        assert row.side == Side.BOTH
+        assert row.split in SPLITS
+        assert row.extra["simulated"] == "true"
+        assert 140 < row.height_cm < 200
+    row = manifest.rows[0]
+    volume, labels = read_volume(row.ct), read_labels(row.labels)
+    assert volume.grid == labels.grid
+    assert {"femur_left", "femur_right", "hip_left", "hip_right"} <= set(labels.names_present)
+    radiograph = read_radiograph(row.radiograph)
+    assert radiograph.size_px == (64, 64)
+    assert radiograph.side == Side.BOTH
+    assert radiograph.sdd_mm == 1150.0
+    assert radiograph.source_isocentre_mm == 1000.0
+
+
+def test_the_truth_says_where_each_bone_is_and_how_dense(study):
+    truth = json.loads((study[0] / "truth.json").read_text())
+    assert truth["simulated"] is True
+    assert "Research use only" in truth["research_use_only"]
+    for subject in truth["subjects"]:
+        assert len(subject["radiographs"]) == 2
+        for radiograph in subject["radiographs"]:
+            geometry = geometry_from_json(radiograph["geometry"])
+            for name, bone in radiograph["bones"].items():
+                pose = require_rigid(bone["camera_from_world"])
+                motion = require_rigid(bone["world_from_world"])
+                assert pose == pytest.approx(geometry.camera_from_world @ motion, abs=1e-9)
+                assert np.allclose(motion, np.eye(4)) == (not name.startswith("femur"))
+        for side in ("left", "right"):
+            assert 0.2 < subject["sides"][side]["total_hip_bmd_g_cm2"] < 1.7
+
+
+def test_the_written_ct_calibrates_to_the_written_density(study):
+    folder = study[0] / "subjects" / "sim002-00000"
+    line = read_calibration(folder / "calibration.json")
+    scan, density = read_volume(folder / "ct.nii.gz"), read_volume(folder / "density.nii.gz", unit="mg/cm3 HA")
+    bone = density.values > 300
+    read = line.slope * scan.values[bone] + line.intercept
+    # At 4.5 mm most bone voxels hold some soft tissue, which reads as a few tens of mg/cm3.
+    assert np.mean(read - density.values[bone]) == pytest.approx(0.0, abs=40.0)
+
+
+def test_two_workers_give_the_same_bytes(study, tmp_path):
+    list(simulate_study(tmp_path / "two", RECIPE, workers=2))
+    assert _hashes(tmp_path / "two") == study[1]
+
+
+def test_called_again_it_does_nothing_and_what_is_missing_is_made_again(study, tmp_path):
+    out = tmp_path / "again"
+    shutil.copytree(study[0], out)
+    assert [was_there for _, was_there in simulate_study(out, RECIPE)] == [True] * 3
+    (out / "subjects" / "sim002-00001" / "radiograph_01.dcm").unlink()
+    assert [was_there for _, was_there in simulate_study(out, RECIPE)] == [True, True, False]
+    assert _hashes(out) == study[1]
+
+
+def test_killed_and_called_again_it_ends_the_same(study, tmp_path):
+    """kill -9 once the first subject stands; nothing half-written counts, and the rest is made (FAULTS row 31)."""
+    out = tmp_path / "killed"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[2]); from test_study import RECIPE\n"
+        "from hierbmd.simulation.study import simulate_study\n"
+        "list(simulate_study(sys.argv[1], RECIPE))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(out), os.path.dirname(__file__)])
+    first = out / "subjects" / "sim002-00000" / "truth.json"
+    deadline = time.monotonic() + 120
+    while not first.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "manifest.csv").exists()
+    list(simulate_study(out, RECIPE))
+    left = {name: digest for name, digest in _hashes(out).items() if ".tmp." not in name}
+    assert left == study[1]
+
+
+def test_a_folder_of_other_options_is_refused(study):
+    other = Recipe(PatientOptions(seed=2, spacing_mm=4.0), RECIPE.radiograph, RECIPE.study)
+    with pytest.raises(BadConfig, match="other --out"):
+        list(simulate_study(study[0], Recipe(RECIPE.patient, RadiographSimulationOptions(kvp=70.0), RECIPE.study)))
+    assert other.digest() != RECIPE.digest()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"sdd_mm": 1.15}, SuspectedUnit),
+        ({"pixel_mm": 0.0016}, SuspectedUnit),
+        ({"source_isocentre_mm": 1200.0}, SuspectedUnit),
+        ({"subjects": 0}, BadConfig),
+        ({"rotation_deg": 45.0}, BadConfig),
+    ],
+)
+def test_metres_for_millimetres_and_the_like_are_refused(wrong, error):
+    with pytest.raises(error):
+        StudyOptions(**wrong)
+
+
+def test_a_real_ct_in_many_states(shared_data, tmp_path):
+    """torso-ct: the right femur moves, the nail is named, density follows the factor, all subjects are for testing."""
+    ct = shared_data / "torso-ct" / "example_ct.nii.gz"
+    labels = shared_data / "torso-ct" / "example_ct_totalseg_labels.nii.gz"
+    recipe = Recipe(
+        PatientOptions(seed=9),
+        RadiographSimulationOptions(step_mm=3.0),
+        StudyOptions(subjects=2, size_px=(64, 64), pixel_mm=6.4),
+        RealCt(ct, labels),
+    )
+    list(simulate_study(tmp_path / "real", recipe))
+    truth = json.loads((tmp_path / "real" / "truth.json").read_text())
+    assert [s["split"] for s in truth["subjects"]] == ["test", "test"]
+    assert [s["calibration"] for s in truth["subjects"]] == ["nominal", "nominal"]
+    plain, scaled = truth["subjects"]
+    assert plain["density_factor"] == 1.0 != scaled["density_factor"]
+    assert plain["metal_in"] == ["femur_left"]
+    assert "metal" in plain["sides"]["left"]["refused"]
+    motion = np.array(scaled["radiographs"][0]["bones"]["femur_right"]["world_from_world"])
+    assert not np.allclose(motion, np.eye(4))
+    volumes = [read_volume(tmp_path / "real" / "subjects" / s["subject"] / "ct.nii.gz").values for s in truth["subjects"]]
+    original = read_volume(ct)
+    bone = read_labels(labels, onto=original.grid).mask("femur_right") & (original.values > 300)
+    assert np.array_equal(volumes[0], original.values)
+    ratio = (volumes[1][bone] - 53.0).mean() / (volumes[0][bone] - 53.0).mean()
+    assert ratio == pytest.approx(scaled["density_factor"], rel=0.01)
+
+
+def test_a_label_map_without_hips_is_refused(shared_data, tmp_path):
+    folder = shared_data / "torso-ct"
+    spine = RealCt(folder / "example_ct.nii.gz", folder / "totalseg_vertebrae_body.nii.gz")
+    with pytest.raises(LabelsMismatch):
+        list(simulate_study(tmp_path, Recipe(PatientOptions(), RadiographSimulationOptions(), StudyOptions(), spine)))
