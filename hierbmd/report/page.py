@@ -93,23 +93,29 @@ def _banners(metrics: Mapping[str, Any]) -> str:
     texts = [metrics["research_use_only"]]
     if metrics["simulated"]:
         texts.insert(0, "SIMULATED: virtual patients and radiographs. Says nothing about clinical accuracy.")
+    if metrics.get("quick"):
+        texts.insert(0, "QUICK RUN: the smallest run of every step. Its figures mean nothing.")
     return "".join(f'<p class="banner" role="note">{escape(text)}</p>' for text in texts)
 
 
 def _headline(metrics: Mapping[str, Any]) -> str:
     model, baseline = (metrics["agreement"][name] for name in ("model", "mean_predictor"))
-    precision = metrics["precision"]
     cards = [
         _card("Pearson r", model["pearson_r"], "predicted with reference"),
         _card("RMSE", model["rmse_g_cm2"], "of the model"),
         _card("RMSE of the mean", baseline["rmse_g_cm2"], f"always {number(metrics['mean_predictor_g_cm2'], 'g/cm2')}"),
-        _card(
-            "Least significant change",
-            precision["lsc_percent"],
-            f"{precision['degrees_of_freedom']} degrees of freedom",
-        ),
+        _last_card(metrics),
     ]
     return f'<div class="cards">{"".join(cards)}</div><p class="note">In brackets: 95 % intervals.</p>'
+
+
+def _last_card(metrics: Mapping[str, Any]) -> str:
+    """The least significant change where hips were seen more than once, else how the model's intervals do."""
+    precision = metrics["precision"]
+    if precision["degrees_of_freedom"]:
+        detail = f"{precision['degrees_of_freedom']} degrees of freedom"
+        return _card("Least significant change", precision["lsc_percent"], detail)
+    return _card("Reference inside the interval", metrics["interval_coverage"], "share of the images")
 
 
 def _card(what: str, found: Mapping[str, Any], detail: str) -> str:

@@ -27,24 +27,24 @@ def patients_section(read: Results) -> str:
 
 def _patient(read: Results, row: int) -> str:
     cells, pair = read.rows[row - 1], read.pair(row)
-    pixel_mm = read.dataset.card.frame.pixel_mm
     side = escape(cells["side"])
     look = "mirrored to look like a right one" if pair.record.mirrored else "as on the film"
+    overlays = read.overlays(row)
     shown = [
         figure(
-            pictures.radiograph(pair.radiograph, pixel_mm=pixel_mm),
+            pictures.png_file(path),
+            alt=f"Radiograph of the {side} hip, bone bright; the same with the outlines of the registered bones and of "
+            "the measured region; and the bones' areal density at those poses.",
+            caption="radiograph; registered hemipelvis, femur and region outlined; registered bones",
+        )
+        for path in overlays
+    ] or [
+        figure(
+            pictures.radiograph(pair.radiograph, pixel_mm=read.dataset.card.frame.pixel_mm),
             alt=f"Radiograph of the {side} hip, bone bright.",
             caption="radiograph",
         )
     ]
-    for path in read.overlays(row):
-        shown.append(
-            figure(
-                pictures.png_file(path),
-                alt=f"Outlines of the registered bones on the radiograph of the {side} hip.",
-                caption="registered bones",
-            )
-        )
     shown.append(_density_figure(read, row, pair.region))
     return (
         f'<article class="patient"><h3>Row {row} of predictions.csv: {side} hip, {look}</h3>'

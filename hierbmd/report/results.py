@@ -44,8 +44,9 @@ class Results:
         return read_mha_image(density_file(self.folder, row)).pixels
 
     def overlays(self, row: int) -> tuple[Path, ...]:
-        """The registration overlays that `prepare` left for a row's pair."""
-        return tuple(sorted((self.dataset.folder / "qc").glob(f"{self.rows[row - 1]['pair_id']}*.png")))
+        """The registration overlay that `prepare` left for a row's pair, if it did."""
+        path = self.dataset.folder / "qc" / f"{self.rows[row - 1]['pair_id']}.png"
+        return (path,) if path.is_file() else ()
 
 
 def read_results(folder: str | Path, dataset: str | Path) -> Results:

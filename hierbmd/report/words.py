@@ -13,7 +13,8 @@ def number(value: float | None, unit: str = "") -> str:
     """A number with the digits that its unit deserves, a real minus sign, and the unit."""
     if value is None:
         return "-"
-    text = f"{value:.{_DIGITS.get(unit, 3)}f}".replace("-", "\N{MINUS SIGN}")
+    digits = _DIGITS.get(unit, 3)
+    text = f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\N{MINUS SIGN}")  # + 0.0: no minus before zero
     return escape(f"{text} {unit}".strip())
 
 

@@ -107,7 +107,9 @@ def test_overlays_and_refusals_of_the_data_set_are_shown_and_escaped(evaluated, 
     finally:
         overlay.unlink()
         refusals.unlink()
-    assert len(page.images) == 2 + 2 * 2 + 1
+    # The overlay holds the radiograph, too, and takes its place.
+    assert len(page.images) == 2 + 2 * 2
+    assert sum("outlines of the registered bones" in image["alt"] for image in page.images) == 1
     assert "<b>diverged</b>" in text
     assert "p99" not in text
 
@@ -119,6 +121,7 @@ def test_a_folder_without_results_is_refused(tmp_path, hip_dataset):
 
 def test_numbers_in_words():
     assert number(-0.12345, "g/cm2") == "\N{MINUS SIGN}0.123 g/cm2"
+    assert number(-1e-18) == "0.000"
     assert number(None) == "-"
     both = {"value": 0.9, "low": 0.8, "high": 0.95, "unit": ""}
     assert estimate(both) == '0.900 <span class="interval">(0.800 to 0.950)</span>'
