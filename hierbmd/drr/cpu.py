@@ -1,4 +1,4 @@
-"""The fast projector for CPUs: numba kernels on the occupied box of the volume, rows shared between threads."""
+"""The fast projector for CPUs: compiled kernels on the occupied box of the volume, lines of rays shared by threads."""
 
 from __future__ import annotations
 
@@ -10,32 +10,35 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from hierbmd.drr import joseph
+from hierbmd.drr.kernel_aim import aim
+from hierbmd.drr.kernel_chain import finish
+from hierbmd.drr.kernel_march import march
+from hierbmd.drr.kernel_types import SUMS, Field, Rays, View
+from hierbmd.drr.lanes import march_lanes
+from hierbmd.drr.pack import Packed, pack
 from hierbmd.drr.rays import index_from_camera, require_rays_meet
 from hierbmd.drr.scene import Scene
 from hierbmd.geometry import Camera, Matrix, Vector, transform_points
 
-_ROWS_PER_TASK = 8
+_LINES_PER_TASK = 8
 _NO_JACOBIAN = np.zeros((0, 0, 0, 6), dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class CpuProjector:
-    """Joseph's method in float32 (hierbmd.drr.joseph); holds a padded copy of the part that is not zero.
+    """Joseph's method in float32 (`kernel_types`); holds a padded copy of the part of the volume that is not zero.
 
-    `threads` is numba's thread count by default (NUMBA_NUM_THREADS, else the CPUs this process may use).
+    `threads` is numba's thread count by default (NUMBA_NUM_THREADS, else the CPUs this process may use). Kernels are
+    compiled by the first projector on a machine, within some seconds, and cached from then on.
     """
 
     scene: Scene
     threads: int = 0
     backend: str = "cpu"
-    _field: joseph.Field = field(init=False, repr=False)
-    _first_voxel: NDArray[np.intp] = field(init=False, repr=False)
+    _packed: tuple[Packed, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        packed, first = _pack(self.scene)
-        object.__setattr__(self, "_field", packed)
-        object.__setattr__(self, "_first_voxel", first)
+        object.__setattr__(self, "_packed", pack(self.scene))
         threads = self.threads or int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
         object.__setattr__(self, "threads", threads)
 
@@ -55,26 +58,58 @@ class CpuProjector:
     def _project(
         self, camera: Camera, camera_from_world: Matrix, pivot_mm: Vector, jacobian: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        matrix = index_from_camera(self.scene.grid, camera_from_world)
-        matrix[:3, 3] -= self._first_voxel
+        to_index = index_from_camera(self.scene.grid, camera_from_world)
         width, height = camera.size_px
-        points = camera.detector_points_mm()
-        view = joseph.View(matrix, points[0, :, 0].copy(), points[:, 0, 1].copy(), camera.sdd_mm, pivot_mm)
         image = np.empty((len(self.scene.structures), height, width), dtype=np.float32)
-        starts = range(0, height, _ROWS_PER_TASK)
-
-        def work(start: int) -> None:
-            rows = (start, min(start + _ROWS_PER_TASK, height))
-            joseph.project_rows(self._field, view, rows, image, jacobian)
-
-        if self.threads == 1 or len(starts) == 1:
-            for start in starts:
-                work(start)
+        tasks = []
+        for packed in self._packed:
+            view = _view(packed.from_index @ to_index, camera, pivot_mm)
+            out = (image[packed.structures], jacobian[packed.structures])
+            lines = width if view.by_columns else height
+            for first in range(0, lines, _LINES_PER_TASK):
+                tasks.append((packed.field, view, (first, min(_LINES_PER_TASK, lines - first)), out))
+        if self.threads == 1 or len(tasks) == 1:
+            for task in tasks:
+                _project_lines(*task)
         else:
-            list(_pool(self.threads).map(work, starts))
+            list(_pool(self.threads).map(lambda task: _project_lines(*task), tasks))
         if not image.any():
             require_rays_meet(self.scene.grid, camera, camera_from_world)
         return image
+
+
+def _view(index_from_camera: Matrix, camera: Camera, pivot_mm: Vector) -> View:
+    du, dv = camera.pixel_mm
+    # Neighbours in a line of rays lie along the axis that is contiguous in memory.
+    by_columns = bool(abs(index_from_camera[2, 1]) * dv > abs(index_from_camera[2, 0]) * du)
+    points = camera.detector_points_mm()
+    x_mm, y_mm = points[0, :, 0].copy(), points[:, 0, 1].copy()
+    return View(index_from_camera, x_mm, y_mm, camera.sdd_mm, pivot_mm, by_columns)
+
+
+def _project_lines(
+    field: Field, view: View, lines: tuple[int, int], out: tuple[NDArray[np.float32], NDArray[np.float32]]
+) -> None:
+    """Project some lines of rays, (first, count), into out = (image, jacobian)."""
+    first, count = lines
+    image, jacobian = out
+    rays = _rays(count, view.y_mm.size if view.by_columns else view.x_mm.size, image.shape[0])
+    aim(field, view, first, count, rays)
+    several = field.labels.size > 1
+    if not several:
+        march_lanes(field, count, rays, jacobian.size > 0)
+    march(field, count, rays, several)
+    finish(field, view, first, count, rays, image, jacobian)
+
+
+def _rays(lines: int, length: int, structures: int) -> Rays:
+    return Rays(
+        axis=np.empty((lines, length), np.int64),
+        line=np.empty((lines, length, 6)),
+        planes=np.empty((lines, length, 4), np.int64),
+        step=np.empty((lines, length, 3)),
+        sums=np.empty((lines, length, structures, SUMS), np.float32),
+    )
 
 
 @lru_cache(maxsize=4)
@@ -82,31 +117,3 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     # The kernels release the interpreter; threads of our own work below forked data loaders and in several callers at
     # once, where numba's own layers abort the process.
     return ThreadPoolExecutor(threads, thread_name_prefix="hierbmd-drr")
-
-
-def _pack(scene: Scene) -> tuple[joseph.Field, NDArray[np.intp]]:
-    """The padded field of the box that holds all voxels above or below zero, and the box's first voxel."""
-    filled = scene.values != 0
-    if scene.channels is not None:
-        filled &= scene.channels > 0
-    first, last = _box(filled)
-    box = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
-    several = len(scene.structures) > 1
-    values = np.where(filled[box], scene.values[box], np.float32(0))
-    padded = np.ascontiguousarray(np.pad(values, joseph.PAD), dtype=np.float32)
-    labels = np.zeros(1, dtype=np.uint8)
-    if several and scene.channels is not None:
-        labels = np.pad(scene.channels[box], joseph.PAD).ravel()
-    strides = np.array(padded.strides, dtype=np.int64) // padded.itemsize
-    shape = np.array(values.shape, dtype=np.int64)
-    return joseph.Field(padded.ravel(), labels, shape, strides, int(joseph.PAD * strides.sum())), first
-
-
-def _box(filled: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The first voxel and one past the last of the smallest box around the true ones; of an empty mask, voxel 0's."""
-    first, last = [], []
-    for axis in range(3):
-        along = np.flatnonzero(np.any(filled, axis=tuple(i for i in range(3) if i != axis)))
-        first.append(along[0] if along.size else 0)
-        last.append(along[-1] + 1 if along.size else 1)
-    return np.array(first, dtype=np.intp), np.array(last, dtype=np.intp)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from hierbmd.drr.cpu import CpuProjector
-from hierbmd.geometry import Motion, Placement, View
+from hierbmd.drr.pack import pack
+from hierbmd.geometry import Grid, Motion, Placement, View
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,41 @@ def test_threads_do_not_change_a_bit(blob_scene, small_camera):
     camera = dataclasses.replace(small_camera, size_px=(7, 40), pixel_mm=(9, 2), principal_px=None)
     one, many = (CpuProjector(blob_scene, threads=n).image(camera, pose) for n in (1, 3))
     assert np.array_equal(one, many)
+
+
+def test_structures_far_apart_have_boxes_of_their_own_and_the_same_images(twin, blob_scene, small_camera):
+    index = np.indices(blob_scene.values.shape)
+    channels = np.where(np.all(index < 8, axis=0), 1, np.where(np.all(index > 10, axis=0), 2, 0)).astype(np.uint8)
+    values = blob_scene.values + np.float32(0.1)
+    scene = dataclasses.replace(blob_scene, values=values, channels=channels, structures=("near", "far"))
+    assert [packed.structures for packed in pack(scene)] == [slice(0, 1), slice(1, 2)]
+    pose = Placement(View.AP, scene.grid.centre_world_mm, 700.0).camera_from_world(Motion(13, -22, 10, 3, 2, 1))
+    expected = twin.joseph_image(scene, small_camera, pose)
+    assert CpuProjector(scene).image(small_camera, pose) == pytest.approx(expected, abs=2e-6 * float(expected.max()))
+
+
+def test_empty_blocks_are_skipped_without_a_trace(twin, blob_scene, small_camera):
+    sparse = np.zeros((90, 70, 60), np.float32)
+    sparse[2, 3, 4] = sparse[88, 60, 50] = sparse[40, 40, 2] = 1.0
+    matrix = blob_scene.grid.world_from_index @ np.diag([0.3, 0.3, 0.3, 1.0])
+    scene = dataclasses.replace(
+        blob_scene, values=sparse, grid=Grid(sparse.shape, matrix), channels=None, structures=("all",)
+    )
+    camera = dataclasses.replace(small_camera, size_px=(40, 40), pixel_mm=(2.0, 2.0), principal_px=None)
+    for view in View:
+        pose = Placement(view, scene.grid.centre_world_mm, 700.0).camera_from_world(Motion(1, -2, 10))
+        expected = twin.joseph_image(scene, camera, pose)
+        image = CpuProjector(scene).image(camera, pose)
+        assert np.count_nonzero(expected) > 0
+        assert image == pytest.approx(expected, abs=1e-5 * float(expected.max()))
+
+
+def test_rays_along_the_patient_take_the_path_without_neighbours(twin, blob_scene, small_camera):
+    scene = dataclasses.replace(blob_scene, channels=None, structures=("all",))
+    pose = Placement(View.AP, scene.grid.centre_world_mm, 700.0).camera_from_world(Motion(80, 5, 3))
+    pivot = scene.grid.centre_world_mm
+    image, jacobian = CpuProjector(scene).image_and_jacobian(small_camera, pose, pivot)
+    expected = twin.joseph_image(scene, small_camera, pose)
+    assert image == pytest.approx(expected, abs=2e-6 * float(expected.max()))
+    by_difference = twin.joseph_jacobian(scene, small_camera, pose, pivot)
+    assert np.linalg.norm(jacobian - by_difference) <= 1e-4 * np.linalg.norm(by_difference)

@@ -1,0 +1,63 @@
+"""First kernel: rays from pixels, in index space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba as nb
+import numpy as np
+
+from hierbmd.drr.kernel_types import Field, Rays, View
+
+_compile = nb.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
+
+
+@_compile
+def aim(field: Field, view: View, first: int, count: int, rays: Rays) -> None:
+    """Set up `count` lines of rays from line `first` on, in float64."""
+    matrix = view.index_from_camera
+    for i in range(count):
+        for j in range(rays.axis.shape[1]):
+            row, col = (j, first + i) if view.by_columns else (first + i, j)
+            axis, largest = 0, -1.0
+            for k in range(3):
+                step = matrix[k, 0] * view.x_mm[col] + matrix[k, 1] * view.y_mm[row] + matrix[k, 2] * view.sdd_mm
+                rays.step[i, j, k] = step
+                # Ties fall to the first axis by more than rounding, so that neighbouring rays agree.
+                if abs(step) > largest * (1.0 + 1e-9):
+                    axis, largest = k, abs(step)
+            rays.axis[i, j] = axis
+            _aim_along(field, matrix, axis, rays.step[i, j], rays.line[i, j], rays.planes[i, j])
+
+
+@_compile
+def _aim_along(field: Field, matrix: Any, c: int, steps: Any, line: Any, planes: Any) -> None:
+    a, b = (c + 1) % 3, (c + 2) % 3
+    source, step = matrix[c, 3], steps[c]
+    anchor = float(field.shape[c] // 2)
+    line[1], line[3] = steps[a] / step, steps[b] / step
+    line[0] = matrix[a, 3] + (anchor - source) * line[1]
+    line[2] = matrix[b, 3] + (anchor - source) * line[3]
+    line[4], line[5] = min(source, source + step), max(source, source + step)
+    low = max(0.0, np.floor(line[4]))
+    high = min(field.shape[c] - 1.0, np.ceil(line[5]))
+    low, high = _clip(low, high, anchor, line[0], line[1], field.shape[a])
+    low, high = _clip(low, high, anchor, line[2], line[3], field.shape[b])
+    if low > high:
+        planes[0], planes[1] = 1, 0
+        return
+    planes[0], planes[1] = int(np.ceil(low)), int(np.floor(high))
+    planes[2] = int(np.ceil(max(low, line[4] + 1.0)))
+    planes[3] = int(np.floor(min(high, line[5] - 1.0)))
+
+
+@_compile
+def _clip(low: float, high: float, anchor: float, at_anchor: float, slope: float, n: int) -> tuple[float, float]:
+    """Narrow the planes [low, high] to those where at_anchor + (m - anchor) * slope lies in the field, (-1, n)."""
+    if abs(slope) < 1e-9:
+        if -1.0 < at_anchor < n:
+            return low, high
+        return 1.0, 0.0
+    first = anchor + (-1.0 - at_anchor) / slope
+    last = anchor + (n - at_anchor) / slope
+    return max(low, min(first, last)), min(high, max(first, last))

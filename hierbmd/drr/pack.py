@@ -1,0 +1,106 @@
+"""The volume as the compiled kernels want it: cropped to what is not zero, padded, in the order that they read."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierbmd.drr.kernel_types import BLOCK, PAD, Field
+from hierbmd.drr.scene import Scene
+from hierbmd.geometry import Grid, Matrix
+
+
+class Packed(NamedTuple):
+    """A field, the 4x4 `from_index` that maps the scene's voxel indices to its own, and the structures it holds."""
+
+    field: Field
+    from_index: Matrix
+    structures: slice
+
+
+def pack(scene: Scene) -> tuple[Packed, ...]:
+    """Padded float32 copies of what is in a structure and not zero: one each, or one for all with their labels.
+
+    Structures far from each other, as bones are, take less room and less time each in a box of its own; where their
+    boxes overlap so much that these would be more than the common box, they share it.
+    """
+    order = _memory_order(scene.grid)
+    values = np.transpose(scene.values, order)
+    count = len(scene.structures)
+    if scene.channels is None:
+        return (_packed(values, None, order, slice(0, 1)),)
+    channels = np.where(values != 0, np.transpose(scene.channels, order), np.uint8(0))
+    if count == 1 or _separate_is_less(channels, count):
+        return tuple(_packed(values, channels == n + 1, order, slice(n, n + 1)) for n in range(count))
+    return (_packed(values, channels, order, slice(0, count)),)
+
+
+def _separate_is_less(channels: NDArray[np.uint8], count: int) -> bool:
+    boxes = [_box(channels == n + 1) for n in range(count)]
+    separate = sum(int(np.prod(last - first + 2 * PAD)) for first, last in boxes)
+    first, last = _box(channels > 0)
+    return separate <= int(np.prod(last - first + 2 * PAD))
+
+
+def _packed(
+    values: NDArray[np.float32], channels: NDArray[Any] | None, order: tuple[int, int, int], structures: slice
+) -> Packed:
+    """The field of the box of the voxels that are not zero and, where there are channels, in one of them."""
+    filled = values != 0 if channels is None else channels > 0
+    first, last = _box(filled)
+    box = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
+    padded = np.ascontiguousarray(np.pad(np.where(filled[box], values[box], np.float32(0)), PAD), dtype=np.float32)
+    labels = np.zeros(1, dtype=np.uint8)
+    if channels is not None and structures.stop - structures.start > 1:
+        labels = np.ascontiguousarray(np.pad(channels[box], PAD)).ravel()
+    strides = np.array(padded.strides, dtype=np.int64) // padded.itemsize
+    shape = np.array(padded.shape, dtype=np.int64) - 2 * PAD
+    field = Field(padded.ravel(), labels, shape, strides, int(PAD * strides.sum()), _filled_blocks(filled[box]))
+    return Packed(field, _from_index(order, first), structures)
+
+
+def _memory_order(grid: Grid) -> tuple[int, int, int]:
+    """The index axes with the one nearest to the patient's long axis last: rays seldom run along that one."""
+    along_body = np.abs(grid.world_from_index[2, :3] / grid.spacing_mm)
+    last = int(np.argmax(along_body))
+    return (last + 1) % 3, (last + 2) % 3, last
+
+
+def _from_index(order: tuple[int, int, int], first: NDArray[np.intp]) -> Matrix:
+    matrix = np.zeros((4, 4))
+    matrix[3, 3] = 1.0
+    for new, old in enumerate(order):
+        matrix[new, old], matrix[new, 3] = 1.0, -float(first[new])
+    return matrix
+
+
+def _box(filled: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The first voxel and one past the last of the smallest box around the true ones; of an empty mask, voxel 0's."""
+    bounds = [_bounds(np.any(filled, axis=tuple(i for i in range(3) if i != axis))) for axis in range(3)]
+    ends = np.array([(low, high + 1) if high >= low else (0, 1) for low, high in bounds], dtype=np.intp)
+    return ends[:, 0], ends[:, 1]
+
+
+def _filled_blocks(filled: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """For each axis c and block of planes the filled rectangle on the next two axes, padded places (3, blocks, 4)."""
+    blocks = -(-max(filled.shape) // BLOCK)
+    out = np.empty((3, blocks, 4), dtype=np.float32)
+    out[..., 0::2], out[..., 1::2] = np.inf, -np.inf
+    for c in range(3):
+        for side in range(2):
+            across, other = (c + 1 + side) % 3, (c + 2 - side) % 3
+            flat = np.any(filled, axis=other)
+            flat = flat if c < across else flat.T
+            for block in range(-(-filled.shape[c] // BLOCK)):
+                low, high = _bounds(np.any(flat[block * BLOCK : (block + 1) * BLOCK], axis=0))
+                if high >= low:
+                    out[c, block, 2 * side : 2 * side + 2] = low + PAD, high + PAD
+    return out
+
+
+def _bounds(line: NDArray[np.bool_]) -> tuple[int, int]:
+    """The first and last true element; (0, -1) where there is none."""
+    places = np.flatnonzero(line)
+    return (int(places[0]), int(places[-1])) if places.size else (0, -1)
