@@ -71,7 +71,7 @@ def test_empty_blocks_are_skipped_without_a_trace(twin, blob_scene, small_camera
         expected = twin.joseph_image(scene, camera, pose)
         image = CpuProjector(scene).image(camera, pose)
         assert np.count_nonzero(expected) > 0
-        assert image == pytest.approx(expected, abs=1e-5 * float(expected.max()))
+        assert image == pytest.approx(expected, abs=3e-5 * float(expected.max()))
 
 
 def test_rays_along_the_patient_take_the_path_without_neighbours(twin, blob_scene, small_camera):
