@@ -300,7 +300,9 @@ def _heights(
     windows = [np.asarray(x, dtype=np.float64).reshape(-1, sectors) for x in sums]
     windows = [x[:-2] + x[1:-1] + x[2:] for x in windows]
     total, count = (x + np.roll(x, 1, axis=1) for x in windows)
-    mean = np.where(count > 0, total / np.maximum(count, 1.0), np.nan)
+    # Coarse voxels leave levels without surface: nothing stands out there.
+    empty = ~np.any(count > 0, axis=1, keepdims=True)
+    mean = np.where((count > 0) | empty, total / np.maximum(count, 1.0), np.nan)
     return np.nan_to_num(mean - np.nanmedian(mean, axis=1, keepdims=True))
 
 
