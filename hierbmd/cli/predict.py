@@ -36,6 +36,7 @@ class Options:
     reference: ReferenceName = option("young-adult reference of the T-score", "nhanes3-female-total-hip")
     side: Literal["left", "right", "both"] | None = option("left, right or both, where the file does not say", None)
     view: Literal["AP", "PA"] | None = option("AP or PA, where the file does not say", None)
+    patient_orientation: str | None = option("which way a PA or lateral image hangs: L,F, R,F ...", None)
     polarity: Literal["bright-bone", "dark-bone"] | None = option("where the file does not say", None)
     response: Literal["log", "linear"] | None = option("log (also display images) or linear intensity", None)
     pixel_mm: tuple[float, float] | None = option("pixel size on the detector, du,dv in mm", None)
@@ -112,6 +113,7 @@ def _read(path: Path, options: Options) -> Radiograph:
             source_isocentre_mm=options.source_isocentre_mm,
             view=None if options.view is None else View(options.view),
             side=None if options.side is None else Side(options.side),
+            patient_orientation=options.patient_orientation,
         ),
     )
 

@@ -31,6 +31,7 @@ class Options:
     below_trochanter_mm: float = option("the region ends this far below the lesser trochanter", 3.0)
     keep_metal: bool = option("keep sides with metal in the bone (flagged) instead of refusing them", False)
     starts: int = option("registration: how many starts around the given one", 6)
+    patient_orientation: str | None = option("which way a PA or lateral image hangs: L,F, R,F ...", None)
     polarity: Literal["bright-bone", "dark-bone"] | None = option("for radiographs that do not say", None)
     response: Literal["log", "linear"] | None = option("what their pixels are, where they do not say", None)
     pixel_mm: tuple[float, float] | None = option("pixel size on the detector, du,dv, where they do not say", None)
@@ -100,6 +101,7 @@ def _row_options(options: Options) -> RowOptions:
             source_isocentre_mm=options.source_isocenter_mm,
             view=None if options.view is None else View(options.view),
             side=None if options.side is None else Side(options.side),
+            patient_orientation=options.patient_orientation,
         ),
         calibration=_calibration(options),
         scheme=options.scheme,

@@ -36,6 +36,7 @@ class Options:
     source_isocenter_mm: float | None = option("distance from the source to the patient", None)
     view: Literal["AP", "PA", "LAT"] | None = option("for a radiograph that does not say", None)
     side: Literal["left", "right", "both", "none"] | None = option("for a radiograph that does not say", None)
+    patient_orientation: str | None = option("which way a PA or lateral image hangs: L,F, R,F ...", None)
     resample_tilt: bool = option("resample a CT with gantry tilt instead of refusing it", False)
 
 
@@ -84,6 +85,7 @@ def _radiograph(options: Options) -> Radiograph:
         source_isocentre_mm=options.source_isocenter_mm,
         view=None if options.view is None else View(options.view),
         side=None if options.side is None else Side(options.side),
+        patient_orientation=options.patient_orientation,
     )
     return read_radiograph(options.radiograph, said)
 

@@ -46,6 +46,8 @@ def read_dataset(
 
     file = guards.require_file(kind, path)
     with guards.decoding(kind, path, InvalidDicomError, BytesLengthException):
+        if not has_dicom_magic(file):
+            raise guards.unreadable(kind, path, "no DICOM prefix after 128 bytes")
         _require_deflated_within(file, max_gib)
         return pydicom.dcmread(file, stop_before_pixels=not pixels)
 

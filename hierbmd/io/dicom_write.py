@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,18 +80,20 @@ def write_ct_dicom(folder: str | Path, volume: Volume, options: DicomOptions | N
     options = options or DicomOptions()
     final = Path(folder)
     _require_replaceable(final)
-    building = final.with_name(f".building.{final.name}")
+    building, former = (final.with_name(f".{os.getpid()}.{word}.{final.name}") for word in ("building", "former"))
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir()
         _write_slices(building, volume, options)
-        shutil.rmtree(final, ignore_errors=True)
+        if final.exists():
+            final.replace(former)
         building.replace(final)
     except OSError as error:
         raise OutputUnwritable(f"cannot write ({error.strerror})", where=final, mend="give another folder") from error
     finally:
-        shutil.rmtree(building, ignore_errors=True)
+        for leftover in (building, former):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _require_replaceable(folder: Path) -> None:
