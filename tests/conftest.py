@@ -128,7 +128,7 @@ def blob_reader() -> type[BlobReader]:
 
 @pytest.fixture(scope="session")
 def readable_dataset(hip_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`hip_dataset` with a strip of one brightness in each radiograph: exposure is removed, density can still be read."""
+    """`hip_dataset` with a strip of one brightness in each radiograph, so that density outlasts the normalisation."""
     from dataclasses import replace
 
     from hierbmd.io.dataset import read_dataset, write_dataset, write_pair
@@ -186,3 +186,12 @@ def tiny_runs(readable_dataset: Path, tmp_path_factory: pytest.TempPathFactory) 
 def tiny_settings() -> dict[str, Any]:
     """Overrides of `decompose` for runs of seconds."""
     return {**TINY, "model.generator.init_args.widths": [4, 8], "data.batch_size": 8}
+
+
+@pytest.fixture(scope="session")
+def coarse_patient() -> Any:
+    """A virtual patient at 3 mm, with its truth: a whole hip that measures in a tenth of a second."""
+    from hierbmd.simulation.options import PatientOptions
+    from hierbmd.simulation.patient import virtual_patient
+
+    return virtual_patient(1, PatientOptions(spacing_mm=3.0))
