@@ -147,6 +147,7 @@ def _new_dataset(sop_class: str, modality: str, options: DicomOptions, instance:
     dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
     dataset.StudyInstanceUID = generate_uid(entropy_srcs=_entropy(options, "study"))
     dataset.SeriesInstanceUID = generate_uid(entropy_srcs=_entropy(options, "series", modality))
+    dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.Modality, dataset.Manufacturer = modality, "hierbmd"
     dataset.PatientName, dataset.PatientID = "", options.subject
     dataset.PatientBirthDate = dataset.PatientSex = dataset.StudyDate = dataset.StudyTime = ""

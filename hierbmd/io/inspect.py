@@ -16,7 +16,7 @@ from hierbmd.geometry import Grid
 from hierbmd.io import dicom_file, guards
 from hierbmd.io.hounsfield import require_finite
 from hierbmd.io.inspect_radiograph import inspect_radiograph
-from hierbmd.io.inspect_volume import CtImage, inspect_ct, inspect_labels
+from hierbmd.io.inspect_volume import Metal, inspect_ct, inspect_labels
 from hierbmd.io.itk_image import is_itk_image, read_itk_header
 from hierbmd.io.labels import as_label_map, resample_labels, scheme_of
 from hierbmd.io.nifti import is_nifti, read_nifti_header
@@ -48,7 +48,7 @@ def inspect_files(
     Label maps among the files say where the metal of the CTs among them is. `scheme` names their ids.
     """
     label_maps: list[tuple[str, LabelMap]] = []
-    cts: dict[int, CtImage] = {}
+    metals: dict[int, Metal] = {}
     reports: list[FileReport] = []
     for path in paths:
         try:
@@ -58,12 +58,12 @@ def inspect_files(
         if isinstance(content, LabelMap):
             label_maps.append((str(path), content))
         elif content is not None:
-            cts[len(reports)] = content
+            metals[len(reports)] = content
         reports.append(report)
-    return [_with_labels(report, cts.get(n), label_maps) for n, report in enumerate(reports)]
+    return [_with_labels(report, metals.get(n), label_maps) for n, report in enumerate(reports)]
 
 
-def _inspect(path: Path, scheme: str | Path | None, max_gib: float) -> tuple[FileReport, LabelMap | CtImage | None]:
+def _inspect(path: Path, scheme: str | Path | None, max_gib: float) -> tuple[FileReport, LabelMap | Metal | None]:
     if not path.is_dir():
         guards.require_file(KIND, path)
     if path.is_dir() or _is_volume(path):
@@ -83,7 +83,7 @@ def _is_volume(path: Path) -> bool:
 
 def _inspect_volume(
     path: Path, scheme: str | Path | None, max_gib: float
-) -> tuple[FileReport, LabelMap | CtImage | None]:
+) -> tuple[FileReport, LabelMap | Metal | None]:
     from hierbmd.io.ct import read_voxels
 
     values, grid = read_voxels(path, kind=KIND, max_gib=max_gib)
@@ -94,9 +94,8 @@ def _inspect_volume(
         facts, missing = inspect_labels(labels, _placed_by(path))
         facts["names_from"] = names_from
         return FileReport(str(path), "label map", facts, missing), labels
-    ct = CtImage(path, values, grid)
-    facts, missing = inspect_ct(ct, _placed_by(path))
-    return FileReport(str(path), "CT", facts, missing), ct
+    facts, missing, metal = inspect_ct(path, values, grid, _placed_by(path))
+    return FileReport(str(path), "CT", facts, missing), metal
 
 
 def looks_like_labels(values: NDArray[Any]) -> bool:
@@ -123,16 +122,16 @@ def _placed_by(path: Path) -> str:
     return "space directions" if path.suffix.lower() in (".nrrd", ".nhdr") else "ElementSpacing, TransformMatrix"
 
 
-def _with_labels(report: FileReport, ct: CtImage | None, label_maps: list[tuple[str, LabelMap]]) -> FileReport:
+def _with_labels(report: FileReport, metal: Metal | None, label_maps: list[tuple[str, LabelMap]]) -> FileReport:
     """A CT's report with what the label maps beside it say: whether they lie on it, and where the metal is."""
-    if ct is None or not label_maps:
+    if metal is None or not label_maps:
         return report
     facts = dict(report.facts)
-    fits = {path: _fit(labels, ct.grid) for path, labels in label_maps}
+    fits = {path: _fit(labels, metal.grid) for path, labels in label_maps}
     facts["labels"] = fits
     by_label: dict[str, int] = {}
     for _, labels in label_maps:
-        by_label |= ct.metal_by_label(labels)
+        by_label |= metal.by_label(labels)
     if facts["metal"]["voxels"]:
         facts["metal"] = facts["metal"] | {"voxels_by_label": by_label}
     has_labels = any(fit.startswith("on ") for fit in fits.values())

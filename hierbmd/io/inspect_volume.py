@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierbmd.data.volume import LabelMap
-from hierbmd.errors import LabelsMismatch
-from hierbmd.geometry import Grid
+from hierbmd.geometry import Grid, transform_points
 from hierbmd.io import dicom_file
 from hierbmd.io.hounsfield import require_hounsfield
 
@@ -25,48 +24,49 @@ _BONES = ("femur_left", "femur_right", "hip_left", "hip_right")
 
 
 @dataclass(frozen=True)
-class CtImage:
-    """A CT as it was read: `values` (ni, nj, nk) in HU on `grid`."""
+class Metal:
+    """Where a CT reaches beyond METAL_HU: `index` (n, 3) of those voxels on `grid`; the CT itself is let go."""
 
-    path: Path
-    values: NDArray[Any]
     grid: Grid
+    index: NDArray[np.float64]
 
-    def metal_by_label(self, labels: LabelMap) -> dict[str, int]:
-        """How many voxels above METAL_HU each structure holds, the most first; {} when it does not lie on the CT."""
-        from hierbmd.io.labels import resample_labels
-
-        try:
-            ids = (labels if labels.grid == self.grid else resample_labels(labels, self.grid)).ids
-        except LabelsMismatch:
+    def by_label(self, labels: LabelMap) -> dict[str, int]:
+        """How many of the voxels each structure of a label map holds, the most first, looked up in physical space."""
+        if not len(self.index):
             return {}
+        index_from_index = labels.grid.index_from_world @ self.grid.world_from_index
+        index = np.rint(transform_points(index_from_index, self.index)).astype(np.int64)
+        inside = np.all((index >= 0) & (index < labels.ids.shape), axis=1)
+        ids, counts = np.unique(labels.ids[tuple(index[inside].T)], return_counts=True)
         names = {i: name for name, i in labels.scheme.items()}
-        found, counts = np.unique(ids[self.values > METAL_HU], return_counts=True)
-        named = {names.get(int(i), f"id {i}"): int(n) for i, n in zip(found, counts, strict=True) if i}
+        named = {names.get(int(i), f"id {i}"): int(n) for i, n in zip(ids, counts, strict=True) if i}
         return dict(sorted(named.items(), key=lambda item: -item[1]))
 
 
-def inspect_ct(ct: CtImage, placed_by: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The facts of a CT, and what is missing before density images can be made of it.
+def inspect_ct(
+    path: Path, values: NDArray[Any], grid: Grid, placed_by: str
+) -> tuple[dict[str, Any], tuple[str, ...], Metal]:
+    """The facts of a CT (ni, nj, nk) in HU, what is missing before density images can be made of it, and its metal.
 
     Raises NotHounsfield and NotOrthogonal, as reading it would.
     """
-    require_hounsfield(ct.values, ct.path)
-    ct.grid.require_orthogonal(ct.path)
-    facts = _grid_facts(ct.grid, placed_by)
-    low, high = float(ct.values.min()), float(ct.values.max())
+    require_hounsfield(values, path)
+    grid.require_orthogonal(path)
+    low, high = float(values.min()), float(values.max())
+    metal = Metal(grid, np.argwhere(values > METAL_HU).astype(np.float64))
+    facts = _grid_facts(grid, placed_by)
     facts["hu_range"] = [low, high]
-    facts["padding"] = _padding(ct.values, low)
-    facts["metal"] = _metal(ct.values, ct.grid, high)
-    if ct.path.is_dir():
-        facts |= _series_facts(ct.path)
+    facts["padding"] = _padding(values, low)
+    facts["metal"] = _metal_facts(metal, int(np.count_nonzero(values == high)))
+    if path.is_dir():
+        facts |= _series_facts(path)
     else:
-        facts["stored_as"] = str(ct.values.dtype)
+        facts["stored_as"] = str(values.dtype)
     missing = (
         "label map: give the bones with --labels, or make one with hierbmd segment",
         "calibration: no file says how HU become mg/cm3; give one, or --slope and --intercept, before any density",
     )
-    return facts, missing
+    return facts, missing, metal
 
 
 def inspect_labels(labels: LabelMap, placed_by: str) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -104,13 +104,13 @@ def _padding(values: NDArray[Any], low: float) -> dict[str, float] | None:
     return {"hu": low, "share": round(share, 4)} if low <= _AIR_AT_MOST_HU and share > _PADDING_SHARE else None
 
 
-def _metal(values: NDArray[Any], grid: Grid, high: float) -> dict[str, Any]:
-    above = int(np.count_nonzero(values > METAL_HU))
-    at_ceiling = int(np.count_nonzero(values == high))
+def _metal_facts(metal: Metal, at_ceiling: int) -> dict[str, Any]:
+    above = len(metal.index)
+    volume_mm3 = above * metal.grid.voxel_mm3
     return {
         "voxels": above,
-        "ml": round(above * grid.voxel_mm3 / 1000.0, 3),
-        "speck": above * grid.voxel_mm3 < _SPECK_MM3,
+        "ml": round(volume_mm3 / 1000.0, 3),
+        "speck": volume_mm3 < _SPECK_MM3,
         "saturated_voxels": at_ceiling if above and at_ceiling > 1 else 0,
     }
 
