@@ -170,6 +170,8 @@ class Camera:
         object.__setattr__(self, "size_px", (width, height))
         object.__setattr__(self, "pixel_mm", (du, dv))
         principal = ((width - 1) / 2.0, (height - 1) / 2.0) if self.principal_px is None else self.principal_px
+        if not np.all(np.isfinite(principal)):
+            raise GeometryMissing(f"not a camera: principal_px {principal}", mend="two finite pixel coordinates")
         object.__setattr__(self, "principal_px", (float(principal[0]), float(principal[1])))
 
     @property
