@@ -1,0 +1,388 @@
+"""From a manifest to a training set: what comes out, what is refused, and that stopping it anywhere does no harm."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hierbmd.anatomy.hip import measure_hip
+from hierbmd.cohort import PrepareOptions, prepare
+from hierbmd.data.halves import HalfFrame
+from hierbmd.data.radiograph import Radiograph
+from hierbmd.drr.projector import make_projector
+from hierbmd.drr.scene import make_scene
+from hierbmd.errors import BadManifest, OutputUnwritable, SplitLeak
+from hierbmd.geometry import Camera, Motion, Placement, Side, View, transform_points
+from hierbmd.io.calibration_file import write_calibration
+from hierbmd.io.dataset import read_dataset
+from hierbmd.io.dicom_write import write_radiograph_dicom
+from hierbmd.io.image import write_labels, write_volume
+from hierbmd.registration.outcome import BoneRegistration, Outcome, Uncertainty
+from hierbmd.registration.pairing import PairingOptions
+from hierbmd.registration.row import RowOptions
+
+CAMERA = Camera(1150.0, (128, 128), (3.2, 3.2))
+FRAME = HalfFrame((64, 128), (3.2, 3.2))
+OPTIONS = PrepareOptions(row=RowOptions(pairing=PairingOptions(frame=FRAME)))
+COLUMNS = ("subject", "ct", "labels", "radiograph", "calibration", "view", "side", "pose", "split", "simulated")
+
+
+class TruePoses:
+    """A registrar that knows: every bone stands where it starts, except those that it is told to lose."""
+
+    def __init__(self, *, lost=(), dies_at=None):
+        self.lost, self.calls, self.dies_at = lost, 0, dies_at
+
+    def __call__(self, volume, labels, radiograph, start, *, bones, options):
+        self.calls += 1
+        if self.calls == self.dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        sure = Uncertainty(*[0.1] * 8)
+        return {
+            bone: BoneRegistration(
+                name=bone,
+                camera_from_world=start.camera_from_world,
+                outcome=Outcome.FLAT if bone in self.lost else Outcome.CONVERGED,
+                similarity=0.9,
+                uncertainty=sure,
+                starts=(),
+                seconds=0.0,
+            )
+            for bone in bones
+        }
+
+
+@pytest.fixture(scope="module")
+def files(coarse_patient, tmp_path_factory):
+    """One patient's files, with two radiographs of it that differ in the patient's pose."""
+    folder = tmp_path_factory.mktemp("cohort")
+    write_volume(folder / "ct.nii.gz", coarse_patient.volume)
+    write_labels(folder / "labels.nii.gz", coarse_patient.labels)
+    write_calibration(folder / "line.json", coarse_patient.calibration)
+    projector = make_projector(make_scene(coarse_patient.volume, quantity="attenuation"))
+    placement = Placement(View.AP, coarse_patient.volume.grid.centre_world_mm, 1000.0)
+    for name, motion in (("a", Motion()), ("b", Motion(tx_mm=4.0))):
+        image = projector.image(CAMERA, placement.camera_from_world(motion))[0]
+        radiograph = Radiograph(image, CAMERA.pixel_mm, CAMERA.sdd_mm, 1000.0, View.AP, Side.BOTH)
+        write_radiograph_dicom(folder / f"{name}.dcm", radiograph)
+    return folder
+
+
+def _manifest(folder, *rows):
+    path = folder / "manifest.csv"
+    common = {"ct": "ct.nii.gz", "labels": "labels.nii.gz", "calibration": "line.json", "pose": "0 0 0 0 0 0"}
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(dict.fromkeys([*COLUMNS, *(k for row in rows for k in row)])), restval="")
+        writer.writeheader()
+        writer.writerows({**common, "simulated": "true", **row} for row in rows)
+    return path
+
+
+@pytest.fixture
+def two(files, tmp_path):
+    """A cohort of two: one sound subject, one whose label map is not readable."""
+    folder = tmp_path / "in"
+    shutil.copytree(files, folder)
+    (folder / "broken.nii.gz").write_bytes(b"no image")
+    sound = {"subject": "P1", "radiograph": "a.dcm", "split": "train"}
+    return _manifest(folder, sound, {"subject": "P2", "radiograph": "b.dcm", "labels": "broken.nii.gz"})
+
+
+def _table(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _content(out):
+    """Every file of a data set but the locks, by name."""
+    return {p.relative_to(out): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file() and p.suffix != ".lock"}
+
+
+def test_a_sound_subject_gives_two_pairs_and_a_broken_one_a_refusal(two, tmp_path, coarse_patient):
+    out = tmp_path / "out"
+    seen = []
+    done = prepare(two, out, OPTIONS, registrar=TruePoses(), progress=lambda n, total: seen.append((n, total)))
+    assert (done.pairs, done.refusals, done.kept_tasks) == (2, 1, 0)
+    assert seen == [(1, 2), (2, 2)]
+
+    (refusal,) = _table(out / "refusals.csv")
+    assert (refusal["subject"], refusal["stage"], refusal["line"]) == ("P2", "read", "3")
+    assert refusal["error_class"] == "UnreadableFile"
+    assert "broken.nii.gz" in refusal["reason"]
+
+    dataset = read_dataset(out)
+    assert dataset.card.simulated
+    assert dataset.card.frame == FRAME
+    assert (dataset.card.sdd_mm, dataset.card.view) == (1150.0, View.AP)
+    assert [(r.pair_id, r.split, r.mirrored) for r in dataset.records] == [
+        ("P1_left", "train", True),
+        ("P1_right", "train", False),
+    ]
+    for record in dataset.records:
+        hip = measure_hip(coarse_patient.volume, coarse_patient.labels, record.side, coarse_patient.calibration)
+        assert record.bmd_g_cm2 == record.bmd_qct_g_cm2 == pytest.approx(hip.bmd.bmd_g_cm2, rel=1e-6)
+        assert record.bmd_source == "qct"
+        pair = dataset.load(record)
+        read = pair.region[pair.region_mask > 0].mean()
+        assert record.region_bmd_at_pose_g_cm2 == pytest.approx(float(read), rel=1e-5)
+        assert read == pytest.approx(hip.bmd.bmd_g_cm2, rel=0.1)
+        assert np.all(pair.region <= pair.bones[1] + 1e-4)
+    assert {p.name for p in (out / "qc").iterdir()} == {"P1_left.png", "P1_right.png"}
+    quality = _table(out / "qc.csv")
+    assert [row["outcome_femur"] for row in quality] == ["CONVERGED", "CONVERGED"]
+    assert all(0 < float(row["plane_shift_percent"]) < 1.5 for row in quality)
+
+
+def test_each_bone_is_where_its_voxels_project(two, tmp_path, coarse_patient):
+    """The pair's images against a plain splat of voxels through the half's own camera, mirrored side included."""
+    prepare(two, tmp_path / "out", OPTIONS, registrar=TruePoses())
+    dataset = read_dataset(tmp_path / "out")
+    grid = coarse_patient.volume.grid
+    pose = Placement(View.AP, grid.centre_world_mm, 1000.0).camera_from_world()
+    line = coarse_patient.calibration
+    for record in dataset.records:
+        pair = dataset.load(record)
+        for channel, bone in enumerate(("hip", "femur")):
+            mask = coarse_patient.labels.mask(f"{bone}_{record.side}")
+            points = transform_points(pose, transform_points(grid.world_from_index, np.argwhere(mask).astype(float)))
+            detector_mm = 1150.0 * points[:, :2] / points[:, 2:]
+            # The image's middle is the half's medial edge; a left hip is shown at +x and mirrored.
+            lateral_mm = -detector_mm[:, 0] if record.side == Side.RIGHT else detector_mm[:, 0]
+            column, row = 63.5 - lateral_mm / 3.2, 63.5 + detector_mm[:, 1] / 3.2
+            # A voxel's share of the image grows with its magnification squared, and with the slant of its ray.
+            weight = np.maximum(line.slope * coarse_patient.volume.values[mask] + line.intercept, 0)
+            weight *= np.linalg.norm(points, axis=1) / points[:, 2] ** 3
+            shown = (column > -0.5) & (column < 63.5) & (row > -0.5) & (row < 127.5)
+            rows, columns = np.indices(pair.bones[channel].shape)
+            image = pair.bones[channel].astype(np.float64)
+            centre = [(columns * image).sum() / image.sum(), (rows * image).sum() / image.sum()]
+            splat = [np.average(column[shown], weights=weight[shown]), np.average(row[shown], weights=weight[shown])]
+            assert centre == pytest.approx(splat, abs=0.15)
+
+
+def test_a_finished_run_is_not_done_again_and_changed_options_or_files_are(two, tmp_path):
+    out, registrar = tmp_path / "out", TruePoses()
+    prepare(two, out, OPTIONS, registrar=registrar)
+    before = _content(out)
+    again = prepare(two, out, OPTIONS, registrar=registrar)
+    assert (again.kept_tasks, registrar.calls) == (2, 1)
+    assert _content(out) == before
+
+    options = PrepareOptions(row=RowOptions(pairing=PairingOptions(frame=HalfFrame((32, 64), (6.4, 6.4)))))
+    assert prepare(two, out, options, registrar=registrar).kept_tasks == 0
+    assert registrar.calls == 2
+    assert read_dataset(out).card.frame.size_px == (32, 64)
+
+    shutil.copy(two.parent / "labels.nii.gz", two.parent / "broken.nii.gz")
+    mended = prepare(two, out, options, registrar=registrar)
+    assert (mended.pairs, mended.refusals, mended.kept_tasks) == (4, 0, 1)
+
+
+def test_what_the_manifest_says_of_a_patient_may_change_without_new_images(two, tmp_path):
+    out, registrar = tmp_path / "out", TruePoses()
+    prepare(two, out, OPTIONS, registrar=registrar)
+    two.write_text(two.read_text().replace(",train,", ",val,"))
+    assert prepare(two, out, OPTIONS, registrar=registrar).kept_tasks == 2
+    assert {record.split for record in read_dataset(out).records} == {"val"}
+    assert registrar.calls == 1
+
+
+def test_a_lost_pair_file_is_made_again(two, tmp_path):
+    out, registrar = tmp_path / "out", TruePoses()
+    prepare(two, out, OPTIONS, registrar=registrar)
+    before = _content(out)
+    (out / "pairs" / "P1_left.npz").unlink()
+    assert prepare(two, out, OPTIONS, registrar=registrar).kept_tasks == 1
+    assert _content(out) == before
+
+
+def test_killed_in_the_middle_it_goes_on_and_ends_the_same(files, tmp_path):
+    """SIGKILL in the second subject's registration; what an uninterrupted run gives is what the two runs give."""
+    folder = tmp_path / "in"
+    shutil.copytree(files, folder)
+    manifest = _manifest(
+        folder, {"subject": "P1", "radiograph": "a.dcm"}, {"subject": "P2", "radiograph": "b.dcm", "split": "test"}
+    )
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    prepare(manifest, whole, OPTIONS, registrar=TruePoses())
+    child = os.fork()
+    if child == 0:
+        prepare(manifest, out, OPTIONS, registrar=TruePoses(dies_at=2))
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert not (out / "dataset.json").exists()
+
+    registrar = TruePoses()
+    done = prepare(manifest, out, OPTIONS, registrar=registrar)
+    assert (done.pairs, done.kept_tasks, registrar.calls) == (4, 1, 1)
+    assert _content(out) == _content(whole)
+
+
+def test_two_runs_at_once_give_one_result(two, tmp_path):
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    prepare(two, whole, OPTIONS, registrar=TruePoses())
+    children = []
+    for _ in range(2):
+        child = os.fork()
+        if child == 0:
+            registrar = TruePoses()
+            prepare(two, out, OPTIONS, registrar=registrar)
+            os._exit(registrar.calls)
+        children.append(child)
+    calls = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert sorted(calls) == [0, 1], "one of the two did the work, the other took its result"
+    assert _content(out) == _content(whole)
+
+
+def test_only_converged_poses_become_targets(two, tmp_path):
+    out = tmp_path / "out"
+    done = prepare(two, out, OPTIONS, registrar=TruePoses(lost=("femur_left",)))
+    assert (done.pairs, done.refusals) == (1, 2)
+    (refusal,) = (row for row in _table(out / "refusals.csv") if row["subject"] == "P1")
+    assert (refusal["side"], refusal["stage"], refusal["error_class"]) == ("left", "register", "FLAT")
+    assert "femur: flat" in refusal["reason"]
+    assert not (out / "pairs" / "P1_left.npz").exists()
+
+
+def test_the_manifests_bmd_wins_and_names_its_source(files, tmp_path):
+    folder = tmp_path / "in"
+    shutil.copytree(files, folder)
+    row = {"subject": "P1", "radiograph": "a.dcm", "side": "right", "bmd_g_cm2": "0.871", "bmd_source": "dxa"}
+    prepare(_manifest(folder, row), tmp_path / "out", OPTIONS, registrar=TruePoses())
+    (record,) = read_dataset(tmp_path / "out").records
+    assert (record.side, record.bmd_g_cm2, record.bmd_source) == (Side.RIGHT, 0.871, "dxa")
+    assert record.bmd_qct_g_cm2 != 0.871
+
+
+def test_a_patients_second_radiograph_is_a_pair_of_its_own_in_the_same_split(files, tmp_path):
+    folder = tmp_path / "in"
+    shutil.copytree(files, folder)
+    manifest = _manifest(folder, *({"subject": "P1", "radiograph": name} for name in ("a.dcm", "b.dcm")))
+    prepare(manifest, tmp_path / "out", OPTIONS, registrar=TruePoses())
+    records = read_dataset(tmp_path / "out").records
+    assert [record.pair_id for record in records] == ["P1_left", "P1_right", "P1+2_left", "P1+2_right"]
+    assert len({record.split for record in records}) == 1
+
+
+# Refusals, FAULTS 13, 17, 23 and 24
+
+
+@pytest.mark.parametrize(
+    ("row", "error_class", "stage"),
+    [
+        ({"calibration": ""}, "Uncalibrated", "calibrate"),
+        ({"labels": ""}, "LabelsMismatch", "read"),
+        ({"radiograph": "ct.nii.gz"}, "UnreadableFile", "read"),
+        ({"view": "PA"}, "ViewConflict", "read"),
+        ({"radiograph": "none.dcm", "side": ""}, "SideConflict", "read"),
+        ({"radiograph": "right.dcm", "side": "left"}, "SideConflict", "read"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_recorded_and_the_rest_goes_on(files, tmp_path, row, error_class, stage):
+    folder = tmp_path / "in"
+    shutil.copytree(files, folder)
+    image = np.random.default_rng(0).random((64, 64), np.float32)
+    for name, side in (("none", None), ("right", Side.RIGHT)):
+        silent = Radiograph(image, (3.2, 3.2), 1150.0, 1000.0, View.AP, side)
+        write_radiograph_dicom(folder / f"{name}.dcm", silent)
+    bad = {"subject": "P2", "radiograph": "b.dcm", **row}
+    manifest = _manifest(folder, bad, {"subject": "P1", "radiograph": "a.dcm"})
+    done = prepare(manifest, tmp_path / "out", OPTIONS, registrar=TruePoses())
+    assert (done.pairs, done.refusals) == (2, 1)
+    (refusal,) = _table(tmp_path / "out" / "refusals.csv")
+    assert (refusal["subject"], refusal["error_class"], refusal["stage"]) == ("P2", error_class, stage)
+
+
+def test_metal_refuses_its_side_alone_unless_it_is_kept_and_flagged(files, tmp_path, coarse_patient):
+    folder = tmp_path / "in"
+    shutil.copytree(files, folder)
+    values = coarse_patient.volume.values.copy()
+    at = np.argwhere(coarse_patient.labels.mask("femur_left"))[2000]
+    values[tuple(at)] = 3071.0
+    write_volume(folder / "ct.nii.gz", dataclasses.replace(coarse_patient.volume, values=values))
+    manifest = _manifest(folder, {"subject": "P1", "radiograph": "a.dcm"})
+    prepare(manifest, tmp_path / "out", OPTIONS, registrar=TruePoses())
+    (refusal,) = _table(tmp_path / "out" / "refusals.csv")
+    assert (refusal["side"], refusal["stage"]) == ("left", "measure")
+    assert "metal" in refusal["reason"]
+
+    keeping = PrepareOptions(row=RowOptions(pairing=PairingOptions(frame=FRAME, keep_metal=True)))
+    prepare(manifest, tmp_path / "kept", keeping, registrar=TruePoses())
+    assert [record.metal for record in read_dataset(tmp_path / "kept").records] == [True, False]
+
+
+def test_a_region_that_the_radiograph_cuts_off_is_refused(files, tmp_path):
+    narrow = PrepareOptions(row=RowOptions(pairing=PairingOptions(frame=HalfFrame((30, 128), (3.2, 3.2)))))
+    folder = tmp_path / "in"
+    shutil.copytree(files, folder)
+    with pytest.raises(BadManifest, match=r"not one pair.*of the region is on the left half"):
+        prepare(
+            _manifest(folder, {"subject": "P1", "radiograph": "a.dcm"}),
+            tmp_path / "out",
+            narrow,
+            registrar=TruePoses(),
+        )
+    assert len(_table(tmp_path / "out" / "refusals.csv")) == 2
+
+
+def test_one_patient_in_two_splits_is_refused_before_any_work(files, tmp_path):
+    folder = tmp_path / "in"
+    shutil.copytree(files, folder)
+    rows = [{"subject": "P1", "radiograph": f"{name}.dcm", "split": s} for name, s in (("a", "train"), ("b", "test"))]
+    with pytest.raises(SplitLeak, match=r"line 2 \(train\) and line 3 \(test\)"):
+        prepare(_manifest(folder, *rows), tmp_path / "out", OPTIONS, registrar=TruePoses())
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_same_pixels_under_two_patients_are_refused_and_both_are_listed(files, tmp_path):
+    folder = tmp_path / "in"
+    shutil.copytree(files, folder)
+    shutil.copy(folder / "a.dcm", folder / "copy.dcm")
+    rows = [{"subject": f"P{n}", "radiograph": name} for n, name in enumerate(("a.dcm", "copy.dcm", "b.dcm"), 1)]
+    done = prepare(_manifest(folder, *rows), tmp_path / "out", OPTIONS, registrar=TruePoses())
+    assert (done.pairs, done.refusals) == (2, 4)
+    assert {record.subject for record in read_dataset(tmp_path / "out").records} == {"P3"}
+    for refusal in _table(tmp_path / "out" / "refusals.csv"):
+        assert refusal["error_class"] == "SplitLeak"
+        assert "P1_left" in refusal["reason"]
+        assert "P2_right" in refusal["reason"]
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(two, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputUnwritable, match="something else"):
+        prepare(two, out, OPTIONS, registrar=TruePoses())
+    assert [p.name for p in out.iterdir()] == ["thesis.txt"]
+
+
+class _Bomb:
+    """What ends the process that unpickles it, as a decoder's crash would."""
+
+    def __reduce__(self):
+        return os._exit, (3,)
+
+
+def test_a_process_that_dies_is_a_refusal(two, tmp_path):
+    with pytest.raises(BadManifest, match="not one pair"):
+        prepare(two, tmp_path / "out", dataclasses.replace(OPTIONS, workers=2), registrar=_Bomb())
+    rows = _table(tmp_path / "out" / "refusals.csv")
+    assert [row["error_class"] for row in rows] == ["ProcessDied", "ProcessDied"]
+
+
+def test_the_default_registrar_and_several_processes(two: Path, tmp_path: Path):
+    """The real registration, from a start that is off by what the pose column says, in two processes."""
+    two.write_text(two.read_text().replace("0 0 0 0 0 0", "2 -2 1 6 -5 10"))
+    done = prepare(two, tmp_path / "out", dataclasses.replace(OPTIONS, workers=2))
+    assert (done.pairs, done.refusals) == (2, 1)
+    for row in _table(tmp_path / "out" / "qc.csv"):
+        ratio = float(row["region_bmd_at_pose_g_cm2"]) / float(row["bmd_qct_g_cm2"])
+        assert ratio == pytest.approx(1.0, abs=0.1)
