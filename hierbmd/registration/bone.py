@@ -24,7 +24,10 @@ from hierbmd.registration.window import make_target, reweighted
 Others = tuple[tuple[Body, Matrix], ...]
 
 _MARGIN_PX = 3.0
-_STEP_PX = 0.02
+_STEP_PX, _COARSE_STEP_PX = 0.02, 0.1
+_WORTH_SHARE = 0.75
+"""A second pose goes on to the finer levels when its coarse similarity is at least this share of the best's."""
+_SECOND_LOOKS = 2
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def register_bone(search: Search) -> BoneRegistration:
     began = time.perf_counter()
     ranked = _from_starts(search)
     finals = []
-    for refined in _distinct([refined for _, refined in ranked], search)[:2]:
+    for refined in _worth_refining([end.refined for end in ranked], search):
         finer = _through_levels(search, refined)
         if finer is not None:
             finals.append(finer)
@@ -91,21 +94,40 @@ def refine_bone(search: Search, found: BoneRegistration) -> BoneRegistration:
     return replace(again, starts=starts, uncertainty=spread, steps=found.steps + again.steps)
 
 
-def _from_starts(search: Search) -> list[tuple[Matrix, Refined]]:
-    """Every start with where it settled at the coarsest level, the best first."""
+@dataclass(frozen=True)
+class _End:
+    """Where a start settled at the coarsest level; a second look from the same start is no start of its own."""
+
+    start: Matrix
+    refined: Refined
+    second_look: bool
+
+
+def _from_starts(search: Search) -> list[_End]:
+    """Every start with where it settled at the coarsest level, the best first.
+
+    The given start is also followed from the next best places in plane: a neighbouring vertebra is such a place.
+    """
     body, level, options = search.body, search.levels[0], search.options
     reach_mm = options.start_in_plane_mm * level.camera.sdd_mm / max(_depth_mm(search), 1.0)
     target = make_target(level, body, search.start, margin_mm=reach_mm, others=search.others)
     if target is None:
         return []
     ends = []
-    for start in spread_starts(search.start, body.pivot_world_mm, options):
-        slid = slide_in_plane(level, body, start, range_mm=options.start_in_plane_mm, others=search.others)
-        slid = search.box.clipped(slid)
-        refined = _refined(search, target, slid)
-        if refined is not None:
-            ends.append((start, refined))
-    return sorted(ends, key=lambda end: -end[1].fit.similarity)
+    for number, start in enumerate(spread_starts(search.start, body.pivot_world_mm, options)):
+        slid = slide_in_plane(
+            level,
+            body,
+            start,
+            range_mm=options.start_in_plane_mm,
+            others=search.others,
+            peaks=1 if number else 1 + _SECOND_LOOKS,
+        )
+        for look, place in enumerate(slid):
+            refined = _refined(search, target, search.box.clipped(place), step_px=_COARSE_STEP_PX)
+            if refined is not None:
+                ends.append(_End(start, refined, look > 0))
+    return sorted(ends, key=lambda end: -end.refined.fit.similarity)
 
 
 def _through_levels(search: Search, coarse: Refined) -> Settled | None:
@@ -139,9 +161,9 @@ def _at_level(search: Search, level: Level, pose: Matrix) -> Settled | None:
     return settled
 
 
-def _refined(search: Search, target: Target, pose: Matrix) -> Refined | None:
+def _refined(search: Search, target: Target, pose: Matrix, *, step_px: float = _STEP_PX) -> Refined | None:
     magnification = target.camera.sdd_mm / max(_depth_mm(search), 1.0)
-    across_mm = _STEP_PX * target.camera.pixel_mm[0] / magnification
+    across_mm = step_px * target.camera.pixel_mm[0] / magnification
     turn = across_mm / search.body.radius_mm
     tolerance = np.array([turn, turn, turn, across_mm, across_mm, 10.0 * across_mm])
     return refine(
@@ -165,29 +187,34 @@ def _depth_mm(search: Search) -> float:
     return float(transform_points(search.start, search.body.pivot_world_mm)[2])
 
 
-def _distinct(ends: list[Refined], search: Search) -> list[Refined]:
-    """The ends, best first, without those that agree with a better one."""
-    kept: list[Refined] = []
-    for end in ends:
-        if not any(agree(end.pose, other.pose, search) for other in kept):
-            kept.append(end)
-    return kept
+def _worth_refining(ends: list[Refined], search: Search) -> list[Refined]:
+    """The best end, and the best that disagrees with it unless it is far less similar."""
+    if not ends:
+        return []
+    best = ends[0]
+    rivals = [end for end in ends[1:] if not agree(end.pose, best.pose, search)]
+    return [best, *(end for end in rivals[:1] if end.fit.similarity >= _WORTH_SHARE * best.fit.similarity)]
 
 
 def agree(pose: Matrix, other: Matrix, search: Search) -> bool:
-    """Whether two poses put the bone's surface within `agreement_mm` of each other in plane, mean."""
+    """Whether two poses put the bone's surface as close in plane, mean, as the coarsest level can tell.
+
+    That is `agreement_mm` and half a pixel of that level, brought to the bone's depth.
+    """
+    level = search.levels[0]
+    pixel_mm = level.camera.pixel_mm[0] * _depth_mm(search) / level.camera.sdd_mm
     error = target_error(pose, other, search.body.surface_world_mm)
-    return error.in_plane_mm <= search.options.agreement_mm
+    return error.in_plane_mm <= search.options.agreement_mm + 0.5 * pixel_mm
 
 
-def _concluded(
-    search: Search, finals: list[Settled], ranked: list[tuple[Matrix, Refined]], *, seconds: float
-) -> BoneRegistration:
+def _concluded(search: Search, finals: list[Settled], ranked: list[_End], *, seconds: float) -> BoneRegistration:
     best = finals[0] if finals else None
     pose = search.start if best is None else best.refined.pose
     points, pivot = search.body.surface_world_mm, search.body.pivot_world_mm
     starts = tuple(
-        StartResult(start, end.pose, end.fit.similarity, agree(end.pose, pose, search)) for start, end in ranked
+        StartResult(end.start, end.refined.pose, end.refined.fit.similarity, agree(end.refined.pose, pose, search))
+        for end in ranked
+        if not end.second_look
     )
     covariance = None if best is None else pose_covariance(best.target, best.refined.fit)
     errors = uncertainty(covariance, pose, pivot, points, [s.camera_from_world for s in starts if s.agrees])
@@ -200,6 +227,7 @@ def _concluded(
         at_edge=search.box.at_edge(pose),
         uncertainty=errors,
         rival_similarity=max(rivals, default=0.0),
+        starts=starts,
     )
     return BoneRegistration(
         name=search.body.name,

@@ -5,20 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from hierbmd.geometry import Matrix
 from hierbmd.registration.body import Body
 from hierbmd.registration.level import Level
 from hierbmd.registration.options import RegistrationOptions
-from hierbmd.registration.outcome import Outcome, Uncertainty
+from hierbmd.registration.outcome import Outcome, StartResult, Uncertainty
 from hierbmd.registration.refine import Refined
 from hierbmd.registration.window import share_on_image
 
-_RIVAL_SHARE = 0.95
+_RIVAL_COST = 1.1
+"""A rival pose leaves at most this much more unexplained than the best: the image does not choose between them."""
+
+_AGREEING_SHARE = 0.3
+_DISPUTED_SHARE = 0.85
+"""Few starts at the best pose and others nearly as similar elsewhere: stumbled upon. Far less similar: stuck."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known at the end: the pose, how it was refined (None: not at all), and the best rival's similarity."""
+    """What is known at the end: the pose, how it was refined (None: not at all), the best rival, the starts."""
 
     body: Body
     levels: tuple[Level, ...]
@@ -27,6 +34,7 @@ class Evidence:
     at_edge: bool
     uncertainty: Uncertainty
     rival_similarity: float
+    starts: tuple[StartResult, ...]
 
 
 def judge(evidence: Evidence, options: RegistrationOptions) -> Outcome:
@@ -43,6 +51,15 @@ def _faults(evidence: Evidence, options: RegistrationOptions) -> Iterator[tuple[
     assert refined is not None
     yield Outcome.AT_BOUNDS, evidence.at_edge
     yield Outcome.LOW_SIMILARITY, refined.fit.similarity < options.min_similarity
-    yield Outcome.FLAT, not errors.in_plane_mm <= options.max_in_plane_mm
     yield Outcome.DIVERGED, not refined.settled
-    yield Outcome.DISAGREEING_STARTS, evidence.rival_similarity > _RIVAL_SHARE * refined.fit.similarity
+    yield Outcome.FLAT, not errors.in_plane_mm <= options.max_in_plane_mm
+    rivalled = 1.0 - evidence.rival_similarity**2 < _RIVAL_COST * (1.0 - refined.fit.similarity**2)
+    yield Outcome.DISAGREEING_STARTS, rivalled or _disputed(evidence.starts)
+
+
+def _disputed(starts: tuple[StartResult, ...]) -> bool:
+    """Whether few starts are at the best pose while others ended elsewhere nearly as similar."""
+    if not starts or np.mean([start.agrees for start in starts]) >= _AGREEING_SHARE:
+        return False
+    elsewhere = max(start.similarity for start in starts if not start.agrees)
+    return elsewhere >= _DISPUTED_SHARE * max(start.similarity for start in starts)

@@ -60,8 +60,8 @@ def block_mean(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
 
 
 def _clipped(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """To 0..1 between the half-percent tails: markers, collimator leaves and dead pixels lose their leverage."""
-    low, high = np.percentile(pixels, [0.5, 99.5])
+    """To 0..1 between the tails of one in two thousand: dead pixels lose their leverage."""
+    low, high = np.percentile(pixels, [0.05, 99.95])
     if not high > low:
         return np.zeros_like(pixels, dtype=np.float32)
     return np.asarray(np.clip((pixels - low) / (high - low), 0, 1), dtype=np.float32)

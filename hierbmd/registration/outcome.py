@@ -16,7 +16,7 @@ class Outcome(enum.Enum):
     CONVERGED = "converged"
     AT_BOUNDS = "at bounds: the pose ran to the edge of the search range; the start is too far off"
     FLAT = "flat: the image around the bone does not determine the pose in plane"
-    DISAGREEING_STARTS = "disagreeing starts: another pose explains the image about as well"
+    DISAGREEING_STARTS = "disagreeing starts: they end at other poses, or another pose explains the image as well"
     OFF_IMAGE = "off image: too little of the bone projects onto the image"
     LOW_SIMILARITY = "low similarity: what the image shows there is not this bone"
     DIVERGED = "diverged: the steps ran out before the pose settled"

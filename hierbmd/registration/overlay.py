@@ -29,8 +29,17 @@ def overlay(pixels: NDArray[np.float32], camera: Camera, body: Body, camera_from
     shown = _enlarged(camera.cropped(left, top, size), scale)
     grey = _resampled(pixels[top : top + size[1], left : left + size[0]], shown.size_px)
     image, _ = body.image(shown, camera_from_world)
-    seen = windowed(grey)
-    return np.hstack([_with_outline(seen, image), _tiles(seen, windowed(_like(image, grey)))])
+    seen = windowed(grey, _window(grey, image))
+    return np.hstack([_with_outline(seen, image), _tiles(seen, windowed(image))])
+
+
+def _window(grey: NDArray[np.float32], image: NDArray[np.float32]) -> tuple[float, float] | None:
+    """The radiograph's range where the bone projects and around: the rest may be far brighter or darker."""
+    near = ndimage.binary_dilation(image > 0, iterations=_HEIGHT_PX // 32)
+    if not near.any():
+        return None
+    low, high = np.percentile(grey[near], [1.0, 99.0])
+    return float(low), float(high)
 
 
 def _neighbourhood(body: Body, camera: Camera, pose: Matrix) -> tuple[int, int, tuple[int, int]]:
@@ -81,8 +90,3 @@ def _tiles(grey: NDArray[np.uint8], bone: NDArray[np.uint8]) -> Colour:
     rows, columns = np.indices(grey.shape)
     odd = (rows // side + columns // side) % 2 == 1
     return np.repeat(np.where(odd, bone, grey)[..., None], 3, axis=2)
-
-
-def _like(image: NDArray[np.float32], grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The bone's image on its own grey scale; black where there is none."""
-    return image if np.any(image) else np.zeros_like(grey)

@@ -52,7 +52,15 @@ def register_bones(
     skeleton is not found each bone is looked for alone from the start. LabelsMismatch when a bone is not in the map,
     GeometryMissing when the start's camera is not of the radiograph's size.
     """
+    from threadpoolctl import threadpool_limits
+
     patient = _make_patient(volume, labels, radiograph, start, bones=bones, options=options or RegistrationOptions())
+    # Windows are small: BLAS threads would wait for each other longer than they work.
+    with threadpool_limits(1, user_api="blas"):
+        return _registered(patient)
+
+
+def _registered(patient: _Patient) -> Registrations:
     if not patient.options.neighbours:
         return _each_alone(patient)
     together = register_bone(Search(patient.whole, patient.levels[:2], patient.start, patient.options))

@@ -25,7 +25,8 @@ class Target:
 
     `camera` is the window's, (W, H) pixels; `inside` (H, W) marks the m pixels compared, `weights` (2m,) weighs their
     gradients; `observed` (2m,) is the radiograph's weighted gradient and `background` (2m,) the weighted gradient of
-    the other bones' projection, in the bone's own unit; `gains` (K, 2m) spans the smooth gain.
+    the other bones' projection, in the bone's own unit; `gains` (K, 2m) spans the smooth gain. `psi_slope` is how
+    much flatter the robust loss is than the weights make it look, 1 without outlier weights.
     """
 
     camera: Camera
@@ -35,6 +36,7 @@ class Target:
     observed: Array
     background: Array
     gains: Array
+    psi_slope: float = 1.0
 
     def gather(self, image: NDArray[np.float32]) -> Array:
         """The weighted gradients (..., 2m) of images (..., H, W) of this window."""

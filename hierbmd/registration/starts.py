@@ -14,6 +14,8 @@ from hierbmd.registration.level import Level
 from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.window import background_image, near_cut
 
+_PEAK_DISTANCE_PX = 3.0
+
 
 def spread_starts(start: Matrix, pivot_world_mm: Vector, options: RegistrationOptions) -> list[Matrix]:
     """`options.starts` poses: the given one, then turns and depths spread evenly (Halton) over the start ranges.
@@ -30,28 +32,38 @@ def spread_starts(start: Matrix, pivot_world_mm: Vector, options: RegistrationOp
 
 
 def slide_in_plane(
-    level: Level, body: Body, pose: Matrix, *, range_mm: float, others: tuple[tuple[Body, Matrix], ...] = ()
-) -> Matrix:
-    """The pose shifted in plane, by up to `range_mm` at the bone, to the best gradient correlation on a level.
+    level: Level,
+    body: Body,
+    pose: Matrix,
+    *,
+    range_mm: float,
+    others: tuple[tuple[Body, Matrix], ...] = (),
+    peaks: int = 1,
+) -> list[Matrix]:
+    """The pose shifted in plane, by up to `range_mm` at the bone, to the best gradient correlations on a level.
 
     One projection gives the bone's gradients; the correlation with the radiograph's, less what `others` explain of
-    it, at every whole-pixel shift comes from Fourier transforms. The given pose comes back when the bone does not
-    project onto the image.
+    it, at every whole-pixel shift comes from Fourier transforms. `peaks` of them come back, the best first, at least
+    three pixels apart; the given pose where the bone does not project onto the image.
     """
     image, _ = body.image(level.camera, pose)
     if not np.any(image) or not np.any(level.trust):
-        return pose
+        return [pose]
     reach = gradient_filter(level.camera.size_px, level.sigma_px).reach_px
     observed = _unexplained(level, others)
     scores = shift_scores(level, image, observed=observed, spoilt=near_cut(body, level.camera, pose, reach))
     depth = float(transform_points(pose, body.pivot_world_mm)[2])
     mm = np.array(level.camera.pixel_mm) * depth / level.camera.sdd_mm
     rows, columns = np.indices(scores.shape)
-    shifts = np.stack([(columns - level.camera.size_px[0] + 1) * mm[0], (rows - level.camera.size_px[1] + 1) * mm[1]])
-    scores[np.hypot(*shifts) > range_mm] = -np.inf
-    best = np.unravel_index(int(np.argmax(scores)), scores.shape)
-    step = np.array([0.0, 0.0, 0.0, shifts[0][best], shifts[1][best], 0.0])
-    return moved(pose, step, body.pivot_world_mm)
+    right, down = columns - level.camera.size_px[0] + 1, rows - level.camera.size_px[1] + 1
+    scores[np.hypot(right * mm[0], down * mm[1]) > range_mm] = -np.inf
+    slid: list[Matrix] = []
+    while len(slid) < peaks and np.isfinite(scores.max()):
+        best = int(np.argmax(scores))
+        u, v = float(right.flat[best]), float(down.flat[best])
+        slid.append(moved(pose, np.array([0.0, 0.0, 0.0, u * mm[0], v * mm[1], 0.0]), body.pivot_world_mm))
+        scores[np.hypot(right - u, down - v) < _PEAK_DISTANCE_PX] = -np.inf
+    return slid
 
 
 def _unexplained(level: Level, others: tuple[tuple[Body, Matrix], ...]) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from hierbmd.geometry import Matrix, Vector, transform_points
 from hierbmd.registration.outcome import Uncertainty
@@ -17,30 +18,41 @@ def pose_covariance(target: Target, fit: Fit) -> Matrix | None:
     """The 6x6 covariance of a fitted pose's twist (radians, mm), or None where the image does not determine it.
 
     Neighbouring residuals are alike (smoothing, soft tissue, edges that no bone explains), so the plain sigma^2 H^-1
-    is far too small. This is the cluster-robust sandwich H^-1 (sum of s s^T over blocks of 8 x 8 pixels) H^-1 with s
-    the score of a block (Liang and Zeger, Biometrika 1986;73:13), times n / (n - 6) for few blocks.
+    is far too small. This is the sandwich H^-1 M H^-1 with M the covariance of the score, summed over blocks of 8 x 8
+    pixels (Liang and Zeger, Biometrika 1986;73:13) and between neighbouring blocks at half weight (Bartlett's kernel,
+    as in Newey and West, Econometrica 1987;55:703), times n / (n - 6) for few blocks. Where outliers were weighed
+    down the curvature H is that of the robust loss: Huber's psi' in place of the weights (Robust Statistics, 1981,
+    7.6).
     """
-    normal = fit.jacobian.T @ fit.jacobian
+    normal = fit.jacobian.T @ fit.jacobian * target.psi_slope
     scale = np.sqrt(np.diag(normal))
     if not np.all(scale > 0):
         return None
     curvature = normal / np.outer(scale, scale)
     if np.linalg.eigvalsh(curvature)[0] < 1e-8:
         return None
-    scores, count = _block_scores(target.inside, fit)
+    scores = _block_scores(target.inside, fit)
+    count = int(np.count_nonzero(np.any(scores != 0, axis=2)))
     if count <= 6:
         return None
     inverse = np.linalg.inv(curvature) / np.outer(scale, scale)
-    return np.asarray(inverse @ (scores.T @ scores) @ inverse) * count / (count - 6)
+    kernel = np.array([0.5, 1.0, 0.5])
+    near = ndimage.convolve1d(ndimage.convolve1d(scores, kernel, axis=0, mode="constant"), kernel, 1, mode="constant")
+    meat = np.einsum("ijp,ijq->pq", scores, near)
+    return np.asarray(inverse @ meat @ inverse) * count / (count - 6)
 
 
-def _block_scores(inside: NDArray[np.bool_], fit: Fit) -> tuple[Matrix, int]:
+def _block_scores(inside: NDArray[np.bool_], fit: Fit) -> NDArray[np.float64]:
+    """The score (sum of Jacobian times residual) of each block, (rows, columns, 6)."""
     rows, columns = np.nonzero(inside)
-    block = (rows // _BLOCK_PX) * (inside.shape[1] // _BLOCK_PX + 1) + columns // _BLOCK_PX
-    _, index = np.unique(np.tile(block, 2), return_inverse=True)
-    scores = np.zeros((int(index.max()) + 1, 6))
-    np.add.at(scores, index, fit.jacobian * fit.residual[:, None])
-    return scores, len(scores)
+    shape = tuple(n // _BLOCK_PX + 1 for n in inside.shape)
+    scores = np.zeros((*shape, 6))
+    np.add.at(
+        scores,
+        (np.tile(rows // _BLOCK_PX, 2), np.tile(columns // _BLOCK_PX, 2)),
+        fit.jacobian * fit.residual[:, None],
+    )
+    return scores
 
 
 def in_plane_std_mm(covariance: Matrix, pose: Matrix, pivot_world_mm: Vector, points_world_mm: Matrix) -> float:

@@ -85,17 +85,21 @@ def background_image(
 def reweighted(target: Target, residual: NDArray[np.float64]) -> Target:
     """The target with outliers of a fit's residual (2m,) weighed down: edges that no bone explains.
 
-    Geman-McClure-like weights 1 / (1 + (r / 3s)^2), with s from the median absolute residual (1.4826 makes it the
-    standard deviation of a Gaussian).
+    Each pixel's gradient residual r counts by 1 / (1 + u^2), u = r / 3s, in the residual, its square in the cost:
+    Geman and McClure's weights (Bull ISI 1987;52:5), with s from the median absolute residual (1.4826 makes it the
+    standard deviation of a Gaussian). The loss's second derivative is (1 - 3 u^2) / (1 + u^2)^3.
     """
-    pairs = np.sqrt(np.sum(residual.reshape(2, -1) ** 2, axis=0) / 2.0)
-    scale = 1.4826 * float(np.median(pairs)) + 1e-12
-    factor = np.tile(1.0 / (1.0 + (pairs / (3.0 * scale)) ** 2), 2)
+    size = np.sqrt(np.sum(residual.reshape(2, -1) ** 2, axis=0) / 2.0)
+    scale = 1.4826 * float(np.median(size)) + 1e-12
+    squared = (size / (3.0 * scale)) ** 2
+    factor = np.tile(1.0 / (1.0 + squared), 2)
+    slope = float(np.mean((1.0 - 3.0 * squared) / (1.0 + squared) ** 3) / np.mean(1.0 / (1.0 + squared) ** 2))
     return replace(
         target,
         weights=target.weights * factor,
         observed=target.observed * factor,
         background=target.background * factor,
+        psi_slope=max(slope, 0.3),
     )
 
 

@@ -1,0 +1,105 @@
+"""`hierbmd register` from files to files."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from hierbmd.cli.main import main
+from hierbmd.data.volume import LabelMap, Volume
+from hierbmd.geometry import Camera, Grid, Placement, ProjectionGeometry, View, moved, transform_points
+from hierbmd.io.geometry_file import write_geometry
+from hierbmd.io.image import write_labels, write_mha_image, write_volume
+from hierbmd.registration.body import make_body, surface_points
+from hierbmd.registration.target import target_error
+
+CAMERA = Camera(1000.0, (96, 96), (2.5, 2.5))
+NAME = "femur_right"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A CT with one bone, its labels, a radiograph of it at a known pose, and a start off by 4 degrees and 8 mm."""
+    folder = tmp_path_factory.mktemp("register")
+    matrix = np.diag([3.0, 3.0, 3.0, 1.0])
+    matrix[:3, 3] = -60.0
+    grid = Grid((41, 41, 41), matrix)
+    p = transform_points(matrix, np.stack(np.meshgrid(*[np.arange(41)] * 3, indexing="ij"), -1).astype(float))
+    head = np.linalg.norm((p - [-15, 0, 25]) / [18, 18, 18], axis=-1)
+    shaft = np.linalg.norm((p - [12, 3, -10]) / [13, 12, 42], axis=-1)
+    inside = np.minimum(head, shaft)
+    hu = np.select([inside < 0.7, inside < 1.0, np.linalg.norm(p, axis=-1) < 58], [250.0, 1000.0, 40.0], -1000.0)
+    ids = (inside < 1.0).astype(np.uint8) * 76
+    volume, labels = Volume(hu.astype(np.float32), grid), LabelMap(ids, grid, {NAME: 76})
+    truth = Placement(View.AP, np.zeros(3), 850.0).camera_from_world()
+    body = make_body(NAME, volume, labels, structures=(NAME,), metal_hu=3000.0)
+    image = body.image(CAMERA, truth)[0]
+    pixels = image + 0.01 * image.max() * np.random.default_rng(0).normal(size=image.shape)
+    write_volume(folder / "ct.nii.gz", volume)
+    write_labels(folder / "labels.nii.gz", labels)
+    write_mha_image(folder / "xray.mha", pixels, pixel_mm=CAMERA.pixel_mm)
+    start = moved(truth, np.r_[np.radians([2, -2, 3]), 5.0, -6.0, 6.0], np.zeros(3))
+    write_geometry(folder / "start.json", ProjectionGeometry(CAMERA, start, View.AP))
+    return folder, truth, labels
+
+
+def _arguments(folder, out, *more):
+    paths = [str(folder / "ct.nii.gz"), str(folder / "xray.mha"), "--labels", str(folder / "labels.nii.gz")]
+    return ["register", *paths, "--out", str(out), "--bones", NAME, "--polarity", "bright-bone", *more]
+
+
+def test_from_a_geometry_file_to_a_pose(files, tmp_path, capsys):
+    folder, truth, labels = files
+    geometry = ["--geometry", str(folder / "start.json"), "--starts", "3"]
+    assert main(_arguments(folder, tmp_path, *geometry)) == 0
+    bone = json.loads((tmp_path / "registration.json").read_text())["bones"][NAME]
+    assert bone["outcome"] == "converged"
+    assert len(bone["starts"]) == 3
+    error = target_error(np.array(bone["camera_from_world"]), truth, surface_points(labels, NAME))
+    assert error.in_plane_mm < 0.5
+    assert (tmp_path / f"{NAME}.png").is_file()
+    assert (tmp_path / f"{NAME}.geometry.json").is_file()
+    assert "converged" in capsys.readouterr().out
+
+
+def test_from_options_alone(files, tmp_path):
+    folder, truth, labels = files
+    options = [
+        "--pixel-mm",
+        "2.5,2.5",
+        "--sdd-mm",
+        "1000",
+        "--source-isocenter-mm",
+        "850",
+        "--view",
+        "AP",
+        "--side",
+        "right",
+    ]
+    assert main(_arguments(folder, tmp_path, *options)) == 0
+    bone = json.loads((tmp_path / "registration.json").read_text())["bones"][NAME]
+    error = target_error(np.array(bone["camera_from_world"]), truth, surface_points(labels, NAME))
+    assert bone["outcome"] == "converged"
+    assert error.in_plane_mm < 0.5
+
+
+@pytest.mark.parametrize("missing", ["--sdd-mm", "--source-isocenter-mm"])
+def test_missing_geometry_is_asked_for_in_one_line(files, tmp_path, capsys, missing):
+    folder, _, _ = files
+    said = {"--pixel-mm": "2.5,2.5", "--sdd-mm": "1000", "--source-isocenter-mm": "850", "--view": "AP"}
+    flags = [text for flag, value in said.items() if flag != missing for text in (flag, value)]
+    assert main(_arguments(folder, tmp_path / "out", *flags)) == 1
+    complaint = capsys.readouterr().err.strip().splitlines()
+    assert "geometry missing" in complaint[-1]
+    assert missing in complaint[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bone_that_is_not_labelled_is_refused(files, tmp_path, capsys):
+    folder, _, _ = files
+    arguments = _arguments(folder, tmp_path / "out", "--geometry", str(folder / "start.json"))
+    arguments[arguments.index("--bones") + 1] = "hip_left"
+    assert main(arguments) == 1
+    assert "no structure hip_left" in capsys.readouterr().err

@@ -1,0 +1,41 @@
+"""The yardstick itself, in cases that can be worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hierbmd.geometry import moved, transform_points
+from hierbmd.registration.target import target_error
+
+POINTS = np.array([[0.0, 0.0, 0.0], [30.0, 0.0, 0.0], [0.0, 40.0, 0.0], [0.0, 0.0, -50.0]])
+
+
+def test_no_error(start):
+    error = target_error(start, start, POINTS)
+    assert (error.in_plane_mm, error.depth_mm, error.total_mm) == (0.0, 0.0, 0.0)
+
+
+def test_a_shift_across_the_beam_is_in_plane(start):
+    shifted = moved(start, np.array([0, 0, 0, 3.0, 0, 0]), np.zeros(3))
+    error = target_error(shifted, start, POINTS[:1])
+    assert error.in_plane_mm == pytest.approx(3.0)
+    assert error.depth_mm == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_shift_along_each_points_ray_is_depth_alone(start):
+    point = np.array([[80.0, 0.0, 60.0]])
+    ray = transform_points(start, point)[0]
+    shifted = moved(start, np.r_[0, 0, 0, 10.0 * ray / np.linalg.norm(ray)], np.zeros(3))
+    error = target_error(shifted, start, point)
+    assert error.in_plane_mm == pytest.approx(0.0, abs=1e-9)
+    assert error.depth_mm == pytest.approx(10.0)
+
+
+def test_it_is_the_mean_over_points_and_total_is_in_space(start):
+    turned = moved(start, np.array([0, 0, np.radians(2.0), 0, 0, 0]), np.zeros(3))
+    arms = transform_points(start, POINTS) - transform_points(start, np.zeros(3))
+    chords = 2 * np.sin(np.radians(1.0)) * np.hypot(arms[:, 0], arms[:, 1])
+    error = target_error(turned, start, POINTS)
+    assert error.total_mm == pytest.approx(chords.mean(), rel=1e-9)
+    assert error.in_plane_mm <= error.total_mm
