@@ -44,6 +44,7 @@ def project_region(
     A pixel sees the region when its ray runs at least half a voxel inside it. `density` is in mg/cm3 of a material
     (Uncalibrated otherwise). RaysMissVolume when no ray meets it.
     """
+    density, region = cropped(density, region)
     areal = project_density(density, region, camera, camera_from_world)
     length_mm = _project(density, region, Quantity.THICKNESS, camera, camera_from_world)
     return areal, (length_mm >= 0.5 * float(density.grid.spacing_mm.min())).astype(np.uint8)
@@ -71,6 +72,7 @@ def areal_bmd(density: Volume, region: Mask, axes: FemurAxes) -> ArealBmd:
     The standard view is the bone's own, as DXA positions it with the foot turned inward: the beam is along the normal
     of the plane that neck and shaft span, so how the patient lay in the CT does not matter.
     """
+    density, region = cropped(density, region)
     camera, pose = standard_view(density.grid, region, axes)
     areal, seen = project_region(density, region, camera, pose)
     area_cm2 = float(np.count_nonzero(seen)) * _PIXEL_MM**2 / _MM2_PER_CM2

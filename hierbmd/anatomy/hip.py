@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from hierbmd.anatomy.areal import ArealBmd, areal_bmd, volumetric_bmd_mg_cm3
+from hierbmd.anatomy.areal import ArealBmd, areal_bmd, cropped, volumetric_bmd_mg_cm3
 from hierbmd.anatomy.femur import FemurAxes, femur_axes
 from hierbmd.anatomy.regions import RegionOptions, require_side, shifted, total_hip
 from hierbmd.anatomy.shape import Mask, box_of, subgrid
@@ -116,7 +116,7 @@ def require_medial_head(axes: FemurAxes, pelvis: Mask, grid: Grid, side: Side) -
     The neck leads from the head away from the body's middle: to the patient's left (+x) in a left femur. The head lies
     in the socket: no farther than two of its diameters from the hip bone of the same side.
     """
-    leftwards = float(axes.neck.direction[0] - axes.neck.direction[:] @ axes.shaft.direction * axes.shaft.direction[0])
+    leftwards = float(axes.neck.direction[0] - axes.neck.direction @ axes.shaft.direction * axes.shaft.direction[0])
     if (leftwards > 0) != (side == Side.LEFT):
         raise SideConflict(
             f"femur_{side} leads away from its head towards the patient's {'left' if leftwards > 0 else 'right'}",
@@ -133,6 +133,7 @@ def require_medial_head(axes: FemurAxes, pelvis: Mask, grid: Grid, side: Side) -
 
 def _plane_shift_percent(density: Volume, femur: Mask, axes: FemurAxes, bmd: ArealBmd, options: RegionOptions) -> float:
     changes = []
+    density, femur = cropped(density, femur)
     for medial_mm, distal_mm in ((1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)):
         region = total_hip(femur, density.grid, axes, shifted(options, medial_mm=medial_mm, distal_mm=distal_mm))
         changes.append(areal_bmd(density, region, axes).bmd_g_cm2 / bmd.bmd_g_cm2 - 1.0)
