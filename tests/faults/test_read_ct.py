@@ -529,3 +529,66 @@ def test_schemes_that_are_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "scheme.json").write_text(text)
     with pytest.raises(BadConfig, match=r"scheme\.json"):
         read_labels(tmp_path / "labels.nii.gz", scheme=tmp_path / "scheme.json")
+
+
+# what is an image, but no CT volume
+
+
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        ({"Modality": "MR"}, "modality MR"),
+        ({"NumberOfFrames": 3}, "multi-frame"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "localizer is a projection"),
+        ({"SamplesPerPixel": 3}, "colour"),
+    ],
+)
+def test_dicom_images_that_are_no_ct_slices(series: Path, tags: dict[str, object], said: str) -> None:
+    for path in series.iterdir():
+        edit(path, **tags)
+    with pytest.raises(UnreadableFile, match=said):
+        read_volume(series)
+
+
+def test_one_slice_is_no_volume(series: Path) -> None:
+    for path in sorted(series.iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(UnreadableFile, match="1 CT slices"):
+        read_volume(series)
+    with pytest.raises(UnreadableFile, match="DICOM folder"):
+        read_volume(series / "slice_0000.dcm")
+
+
+@pytest.mark.parametrize("name", ["ct.mha", "ct.nrrd", "ct.nii"])
+def test_images_of_vectors_and_of_other_dimensions(tmp_path: Path, name: str) -> None:
+    import SimpleITK as sitk  # noqa: N813
+
+    for pixels, is_vector in ((np.zeros((4, 5), np.int16), False), (np.zeros((4, 5, 6, 3), np.int16), True)):
+        sitk.WriteImage(sitk.GetImageFromArray(pixels, isVector=is_vector), str(tmp_path / name))
+        with pytest.raises(UnreadableFile):
+            read_volume(tmp_path / name)
+
+
+@pytest.mark.parametrize(("word", "instead"), [(b"encoding: gzip", b"encoding: bzip2"), (b"encoding: gzip", b"no: x")])
+def test_nrrd_packed_otherwise(tmp_path: Path, word: bytes, instead: bytes) -> None:
+    import SimpleITK as sitk  # noqa: N813
+
+    write_volume(tmp_path / "ct.mha", ct())
+    sitk.WriteImage(sitk.ReadImage(str(tmp_path / "ct.mha")), str(tmp_path / "ct.nrrd"), useCompression=True)
+    content = (tmp_path / "ct.nrrd").read_bytes()
+    assert word in content
+    (tmp_path / "ct.nrrd").write_bytes(content.replace(word, instead))
+    with pytest.raises(UnreadableFile, match="encoding"):
+        read_volume(tmp_path / "ct.nrrd")
+
+
+def test_a_four_dimensional_nifti(tmp_path: Path) -> None:
+    values = np.zeros((4, 5, 6, 2), np.int16)
+    nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "ct.nii")
+    with pytest.raises(UnreadableFile, match="not one 3D volume"):
+        read_volume(tmp_path / "ct.nii")
+
+
+def test_a_folder_is_no_label_map(series: Path) -> None:
+    with pytest.raises(UnreadableFile, match="is a folder"):
+        read_labels(series)

@@ -239,3 +239,19 @@ def test_a_pa_film_that_may_hang_either_way(film: Path) -> None:
         read_radiograph(either)
     hung, seen = (read_radiograph(either, RadiographOptions(patient_orientation=o)).pixels for o in ("L,F", "R,F"))
     np.testing.assert_array_equal(hung, seen[:, ::-1])
+
+
+# pictures that are no single film
+
+
+def test_a_picture_of_several_pages(tmp_path: Path) -> None:
+    page = Image.fromarray(np.eye(9, dtype=np.uint8))
+    page.save(tmp_path / "x.tif", save_all=True, append_images=[page])
+    with pytest.raises(UnreadableFile, match="2 images"):
+        read_radiograph(tmp_path / "x.tif", BRIGHT)
+
+
+def test_a_stack_of_virtual_radiographs(tmp_path: Path) -> None:
+    write_mha_image(tmp_path / "x.mha", np.zeros((3, 4, 5), np.float32), pixel_mm=(1, 1))
+    with pytest.raises(UnreadableFile, match="is no radiograph"):
+        read_radiograph(tmp_path / "x.mha", BRIGHT)

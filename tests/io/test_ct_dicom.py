@@ -11,7 +11,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from hierbmd.data.volume import Volume
-from hierbmd.errors import OutputUnwritable
+from hierbmd.errors import NotOrthogonal, OutputUnwritable
 from hierbmd.geometry import Grid
 from hierbmd.io.ct import read_volume
 from hierbmd.io.dicom_write import DicomOptions, write_ct_dicom
@@ -150,3 +150,29 @@ def test_the_real_pelvis_series_agrees_with_its_nifti_crop(shared_data: Path, tm
     i, j, k = (slice(a, a + n) for a, n in zip(low, crop.grid.shape, strict=True))
     np.testing.assert_array_equal(np.maximum(series.values[i, j, k], -1024), crop.values)
     shutil.rmtree(tmp_path)
+
+
+def test_a_write_that_fails_leaves_the_old_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_ct_dicom(tmp_path / "ct", volume())
+    before = {path.name: path.read_bytes() for path in (tmp_path / "ct").iterdir()}
+    saved = []
+
+    def disk_full(dataset: pydicom.Dataset, path: Path, options: DicomOptions) -> None:
+        saved.append(path)
+        path.write_bytes(b"half")
+        if len(saved) == 3:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hierbmd.io.dicom_write._save", disk_full)
+    with pytest.raises(OutputUnwritable, match="No space left"):
+        write_ct_dicom(tmp_path / "ct", volume())
+    assert {path.name: path.read_bytes() for path in (tmp_path / "ct").iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["ct"]
+
+
+def test_rows_and_columns_that_are_not_at_right_angles(tmp_path: Path) -> None:
+    sheared = np.eye(4)
+    sheared[0, 1] = 0.5
+    with pytest.raises(NotOrthogonal):
+        write_ct_dicom(tmp_path / "ct", Volume(volume().values, Grid(SHAPE, sheared)))
+    assert not list(tmp_path.iterdir())
