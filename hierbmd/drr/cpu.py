@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,7 +22,9 @@ from hierbmd.drr.rays import index_from_camera, require_rays_meet
 from hierbmd.drr.scene import Scene
 from hierbmd.geometry import Camera, Matrix, Vector, transform_points
 
+_LOG = logging.getLogger(__name__)
 _LINES_PER_TASK = 8
+_NOTABLE_SECONDS = 3.0
 _NO_JACOBIAN = np.zeros((0, 0, 0, 6), dtype=np.float32)
 
 
@@ -41,6 +45,7 @@ class CpuProjector:
         object.__setattr__(self, "_packed", pack(self.scene))
         threads = self.threads or int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
         object.__setattr__(self, "threads", threads)
+        _compile_kernels()
 
     def image(self, camera: Camera, camera_from_world: Matrix) -> NDArray[np.float32]:
         """The projection (S, H, W) in the scene's unit. Raises RaysMissVolume, NotRigid."""
@@ -110,6 +115,28 @@ def _rays(lines: int, length: int, structures: int) -> Rays:
         step=np.empty((lines, length, 3)),
         sums=np.empty((lines, length, structures, SUMS), np.float32),
     )
+
+
+@lru_cache(maxsize=1)
+def _compile_kernels() -> None:
+    """Have the kernels compiled, or read from numba's cache, before the first image is asked for and timed."""
+    start = time.perf_counter()
+    camera = Camera(10.0, (2, 2), (0.1, 0.1))
+    jacobian = np.empty((2, 2, 2, 6), dtype=np.float32)
+    for labels in (np.zeros(1, np.uint8), np.zeros(125, np.uint8)):
+        field = Field(
+            values=np.zeros(125, np.float32),
+            labels=labels,
+            shape=np.ones(3, np.int64),
+            strides=np.array([25, 5, 1]),
+            origin=62,
+            filled=np.zeros((3, 1, 4), np.float32),
+        )
+        out = (np.empty((2, 2, 2), np.float32), jacobian)
+        _project_lines(field, _view(np.eye(4), camera, np.zeros(3)), (0, 2), out)
+    seconds = time.perf_counter() - start
+    if seconds > _NOTABLE_SECONDS:
+        _LOG.info("compiled the projector's kernels in %.0f s; they are kept for the next time", seconds)
 
 
 @lru_cache(maxsize=4)

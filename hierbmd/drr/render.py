@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hierbmd.data.density import RESEARCH_USE_ONLY
 from hierbmd.drr.projector import Projector
-from hierbmd.drr.scene import WHOLE, Scene
+from hierbmd.drr.scene import WHOLE, Quantity, Scene
 from hierbmd.errors import BadConfig
 from hierbmd.geometry import ProjectionGeometry
 from hierbmd.io.atomic import read_json, write_json
@@ -61,12 +62,23 @@ def _render_one(projector: Projector, geometry: ProjectionGeometry, stem: Path, 
         path, pixel_mm = stem.with_name(f"{name}.mha"), geometry.camera.pixel_mm
         write_mha_image(path, pixels, pixel_mm=pixel_mm, metadata=text | {"structure": structure})
     picture = image.sum(axis=0)
-    # Black is nothing at all and white the densest pixels; radiographs of a bone alone stay dark around it.
-    window = (float(picture.min()), float(np.percentile(picture, 99.8)) or 1.0)
-    write_png(stem.with_name(f"{stem.name}.png"), picture, window=window)
+    write_png(stem.with_name(f"{stem.name}.png"), picture, window=_window(scene, picture))
     files = {structure: f"{name}.mha" for name, structure in zip(names, scene.structures, strict=True)}
     write_json(stem.with_name(f"{stem.name}.json"), head | {"files": files, "seconds": round(seconds, 6)})
     return seconds
+
+
+def _window(scene: Scene, picture: NDArray[np.float32]) -> tuple[float, float]:
+    """What a picture shows as black and white: nothing and dense bone, or for a whole body its inner range."""
+    filled = picture[picture > 0]
+    if not filled.size:
+        return 0.0, 1.0
+    if scene.quantity is not Quantity.ATTENUATION or scene.structures != (WHOLE,):
+        # Metal in a bone must not turn the bone itself black.
+        return 0.0, float(np.percentile(filled, 98))
+    high = float(np.percentile(filled, 99.8))
+    # Skin, air and corners would take most of the grey values from the bones within.
+    return float(np.percentile(picture[picture > 0.3 * high], 5)), high
 
 
 def _head(projector: Projector, geometry: ProjectionGeometry, scene_id: str) -> dict[str, Any]:
