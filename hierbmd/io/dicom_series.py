@@ -98,7 +98,7 @@ def _image_headers(folder: Path, max_gib: float) -> list[tuple[Path, FileDataset
         with guards.decoding(KIND, path):
             if _holds_image(path, header):
                 found.append((path, header))
-                first_of.setdefault(str(header.get("SeriesInstanceUID")), path)
+                first_of.setdefault(_series_uid(header), path)
     if len(first_of) > 1:
         (first, a), (second, b) = list(first_of.items())[:2]
         more = f" and {len(first_of) - 2} more" if len(first_of) > 2 else ""
@@ -108,6 +108,10 @@ def _image_headers(folder: Path, max_gib: float) -> list[tuple[Path, FileDataset
             mend="give each series its own folder",
         )
     return found
+
+
+def _series_uid(header: FileDataset) -> str:
+    return str(header.get("SeriesInstanceUID") or "no series UID")
 
 
 def _holds_image(path: Path, header: FileDataset) -> bool:
@@ -143,8 +147,7 @@ def _slice_of(path: Path, header: FileDataset) -> Slice:
             raise BadAffine("the image orientation is not two unit vectors at right angles", where=path)
         row, column = row / np.linalg.norm(row), column / np.linalg.norm(column)
         shape = (int(header.Rows), int(header.Columns))
-        uid = str(header.get("SeriesInstanceUID"))
-        return Slice(path, uid, shape, position, row, column, spacing, slope, intercept)
+        return Slice(path, _series_uid(header), shape, position, row, column, spacing, slope, intercept)
 
 
 def _require_single_ct_slice(path: Path, header: FileDataset) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hierbmd.data.schemes import TOTALSEGMENTATOR_V2
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import OutputUnwritable
 from hierbmd.geometry import Grid
@@ -33,12 +34,17 @@ def write_volume(path: str | Path, volume: Volume) -> None:
 
     Axis order, signs and shear are kept. OutputUnwritable for another suffix or an unwritable folder.
     """
-    _write(Path(path), np.asarray(volume.values, dtype=np.float32), volume.grid, volume.unit)
+    _write(Path(path), np.asarray(volume.values, dtype=np.float32), grid=volume.grid, unit=volume.unit)
 
 
 def write_labels(path: str | Path, labels: LabelMap) -> None:
-    """Write a label map in the smallest unsigned type that holds its ids, .nii(.gz) or .mha."""
-    _write(Path(path), smallest_unsigned(labels.ids), labels.grid, "label id")
+    """Write a label map in the smallest unsigned type that holds its ids, .nii(.gz) or .mha.
+
+    Where ids are not TotalSegmentator v2's, a NIfTI carries the names in it; an MHA has no place for them, so it needs
+    its scheme file beside it.
+    """
+    own_names = labels.scheme if not labels.scheme.items() <= TOTALSEGMENTATOR_V2.items() else {}
+    _write(Path(path), smallest_unsigned(labels.ids), grid=labels.grid, unit="label id", label_names=own_names)
 
 
 def write_mha_image(
@@ -101,12 +107,16 @@ def windowed(image: NDArray[Any], window: tuple[float, float] | None = None) -> 
     return np.asarray(np.rint(np.clip(scaled, 0.0, 1.0) * 255.0), dtype=np.uint8)
 
 
-def _write(path: Path, values: NDArray[Any], grid: Grid, unit: str) -> None:
+def _write(
+    path: Path, values: NDArray[Any], *, grid: Grid, unit: str, label_names: Mapping[str, int] | None = None
+) -> None:
     name = path.name.lower()
     if name.endswith((".nii", ".nii.gz")):
-        from hierbmd.io.nifti import nifti_image
+        from hierbmd.io.nifti import add_label_table, nifti_image
 
         image = nifti_image(values, grid)
+        if label_names:
+            add_label_table(image, label_names)
         image.header["descrip"] = unit.encode("ascii", "replace")[:79]
         with atomic_path(path) as temporary:
             image.to_filename(temporary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _FORM_TOLERANCE_VOXELS = 0.1
 _LONGEST_HEADER = 540
 _LONGEST_EXTENSION = 1 << 20
+_CARET_CODE = 30
 _CARET_LABEL = re.compile(rb'<Label Key="(\d{1,9})"[^>]*>\s*<!\[CDATA\[([^\]]{1,200})\]\]>')
 
 
@@ -104,6 +106,18 @@ def read_label_table(path: str | Path, kind: str = "label map") -> dict[str, int
         start = guards.gunzip(file, length) if _is_gzip(file) else _first_bytes(file, length)
     table = {name.decode("utf-8", "replace"): int(key) for key, name in _CARET_LABEL.findall(start)}
     return {name: i for name, i in table.items() if i > 0}
+
+
+def add_label_table(image: Any, scheme: Mapping[str, int]) -> None:
+    """Put label names into a NIfTI image as a Caret extension (code 30), where `read_label_table` finds them."""
+    from xml.sax.saxutils import quoteattr
+
+    import nibabel as nib
+
+    labels = "".join(f"<Label Key={quoteattr(str(i))}><![CDATA[{name}]]></Label>" for name, i in scheme.items())
+    table = f'<VolumeInformation Index="0"><LabelTable>{labels}</LabelTable></VolumeInformation>'
+    xml = f'<?xml version="1.0" encoding="UTF-8"?><CaretExtension>{table}</CaretExtension>'
+    image.header.extensions.append(nib.nifti1.Nifti1Extension(_CARET_CODE, xml.encode()))
 
 
 def nifti_image(values: NDArray[Any], grid: Grid) -> Any:

@@ -15,7 +15,7 @@ from hierbmd.data.volume import LabelMap
 from hierbmd.geometry import Grid, transform_points
 from hierbmd.io.ct import read_volume
 from hierbmd.io.image import write_labels
-from hierbmd.io.labels import read_labels, resample_labels
+from hierbmd.io.labels import read_labels, resample_labels, scheme_of
 
 
 def blocks(shape: tuple[int, int, int], matrix: np.ndarray) -> LabelMap:
@@ -92,6 +92,17 @@ def test_a_scheme_file_names_the_ids(tmp_path: Path) -> None:
     assert named.names_present == ("femur_right",)
     assert named.mask("femur_right").sum() == 1
     assert read_labels(tmp_path / "labels.mha").names_present[:3] == ("spleen", "kidney_right", "kidney_left")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_names_of_another_scheme_travel_in_the_nifti(tmp_path: Path, suffix: str) -> None:
+    labels = blocks((4, 4, 4), np.eye(4))
+    named = LabelMap(labels.ids, labels.grid, {"femur_right": 1, "os coxae <links> & rechts": 8})
+    write_labels(tmp_path / f"labels{suffix}", named)
+    back = read_labels(tmp_path / f"labels{suffix}")
+    assert back.names_present == ("femur_right", "os coxae <links> & rechts")
+    np.testing.assert_array_equal(back.ids, labels.ids)
+    assert scheme_of(tmp_path / f"labels{suffix}")[1] == "the file's own label table"
 
 
 def test_the_scheme_has_117_classes_with_the_known_ids() -> None:
