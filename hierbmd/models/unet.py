@@ -19,7 +19,8 @@ class UNet(Generator):
     """U-Net (Ronneberger et al., MICCAI 2015): two convolutions a level, max-pooling down, transposed convolution up.
 
     `widths` are the channels of each level; `stem_stride` 2 works at half resolution inside and returns to full
-    resolution by sub-pixel convolution (a quarter of the cost); `norm` is "instance", "batch" or "group".
+    resolution by sub-pixel convolution with half the channels (a fifth of the cost); `norm` is "instance",
+    "batch" or "group".
     """
 
     def __init__(
@@ -29,7 +30,7 @@ class UNet(Generator):
         widths = tuple(widths)
         self.settings = {"widths": list(widths), "stem_stride": stem_stride, "norm": norm, "dropout": dropout}
         self.feature_channels = widths
-        self.out_channels = widths[0]
+        self.out_channels = widths[0] if stem_stride == 1 else max(widths[0] // 2, 4)
         self.multiple_px = stem_stride * 2 ** (len(widths) - 1)
         first = widths[0]
         self.stem = nn.Identity() if stem_stride == 1 else _stem(first, stem_stride, norm)
@@ -43,7 +44,7 @@ class UNet(Generator):
             UpCat(2, b, a, a, _ACTIVATION, norm_of(norm, a), bias=False, dropout=dropout, halves=True)
             for a, b in itertools.pairwise(widths)
         )
-        self.finish = nn.Identity() if stem_stride == 1 else SubpixelUpsample(2, first, first, stem_stride)
+        self.finish = nn.Identity() if stem_stride == 1 else SubpixelUpsample(2, first, self.out_channels, stem_stride)
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """Features of an image (B, 1, H, W), finest first."""

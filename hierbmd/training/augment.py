@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from monai.data import get_track_meta, set_track_meta
 from monai.transforms import (
     Compose,
     RandAdjustContrastd,
-    RandAffined,
+    RandAffine,
     RandGaussianNoised,
     RandGaussianSmoothd,
+    RandomizableTransform,
     RandScaleIntensityd,
     RandShiftIntensityd,
 )
@@ -52,7 +56,8 @@ def make_augment(options: Augmentation) -> Callable[[dict[str, Any], int], dict[
         if not parts:
             return sample
         chain.set_random_state(seed=seed % 2**32)
-        return {name: _plain(value) for name, value in chain(sample).items()}
+        with _without_meta():
+            return {name: _plain(value) for name, value in chain(sample).items()}
 
     return augment
 
@@ -61,18 +66,15 @@ def _transforms(options: Augmentation) -> list[Any]:
     x = "radiograph"
     parts: list[Any] = []
     if max(options.rotate_deg, options.shift_px, options.scale) > 0:
-        keys = (x, *TARGETS)
-        parts.append(
-            RandAffined(
-                keys,
-                prob=1.0,
-                rotate_range=math.radians(options.rotate_deg),
-                translate_range=options.shift_px,
-                scale_range=options.scale,
-                mode="bilinear",
-                padding_mode=("border", "zeros", "zeros", "zeros"),
-            )
+        motion = RandAffine(
+            prob=1.0,
+            rotate_range=math.radians(options.rotate_deg),
+            translate_range=options.shift_px,
+            scale_range=options.scale,
+            mode="bilinear",
+            padding_mode="border",
         )
+        parts.append(_MoveTogether(motion))
     if options.gamma > 0:
         parts.append(RandAdjustContrastd(x, prob=0.8, gamma=(1.0 / (1.0 + options.gamma), 1.0 + options.gamma)))
     if options.exposure > 0:
@@ -86,6 +88,40 @@ def _transforms(options: Augmentation) -> list[Any]:
     return parts
 
 
+@contextmanager
+def _without_meta() -> Iterator[None]:
+    """MONAI's bookkeeping of affines switched off: nothing here reads it, and it costs a third of the time."""
+    before = get_track_meta()
+    set_track_meta(False)
+    try:
+        yield
+    finally:
+        set_track_meta(before)
+
+
+class _MoveTogether(RandomizableTransform):
+    """One motion for all images of a sample, stacked: four times as fast as one image after the other.
+
+    A bone that the border cuts goes on beyond it, in the radiograph and in its density alike.
+    """
+
+    def __init__(self, motion: RandAffine) -> None:
+        super().__init__(prob=1.0)
+        self.motion = motion
+
+    def set_random_state(self, seed: int | None = None, state: Any = None) -> _MoveTogether:
+        """Seed the motion."""
+        self.motion.set_random_state(seed, state)
+        return self
+
+    def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
+        names = [name for name in ("radiograph", *TARGETS) if name in data]
+        stack = np.concatenate([data[name] for name in names])
+        moved = _plain(self.motion(torch.from_numpy(stack)))
+        ends = np.cumsum([len(data[name]) for name in names])[:-1]
+        return {**data, **dict(zip(names, np.split(moved, ends), strict=True))}
+
+
 def _plain(value: Any) -> Any:
-    array = value.as_tensor().numpy() if hasattr(value, "as_tensor") else value
+    array = value.numpy() if isinstance(value, torch.Tensor) else value
     return np.ascontiguousarray(array, dtype=np.float32) if hasattr(array, "ndim") and array.ndim else array

@@ -19,15 +19,18 @@ CURVES_FILE = "curves.csv"
 DIVERGED_FILE = "diverged.json"
 
 
-class EpochSeed(Callback):
-    """Seeds torch at the start of each epoch from (seed, epoch), so that dropout draws alike after a resume."""
+class StepSeed(Callback):
+    """Seeds torch before each step from (seed, step), so that dropout draws alike after a resume.
+
+    Not once an epoch: a loader that starts draws a number of its own, and when it starts differs after a resume.
+    """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Seed."""
-        torch.manual_seed((self.seed * 1_000_003 + trainer.current_epoch) % 2**63)
+        torch.manual_seed((self.seed * 1_000_003 + trainer.global_step) % 2**63)
 
 
 class DivergenceGuard(Callback):

@@ -35,8 +35,8 @@ def epoch_end_checkpoint(out: Path) -> ModelCheckpoint:
     """Keep the state at the end of every epoch: where a resumed run goes on."""
     return ModelCheckpoint(
         dirpath=out / FOLDER,
-        save_top_k=0,
-        save_last=True,
+        filename=Path(LAST).stem,
+        save_top_k=1,
         every_n_epochs=1,
         save_on_train_epoch_end=True,
         enable_version_counter=False,

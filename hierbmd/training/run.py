@@ -19,7 +19,7 @@ from hierbmd.errors import BadConfig, OutputUnwritable
 from hierbmd.io.atomic import atomic_path, read_json, write_json
 from hierbmd.io.weights import CARD_FILE, read_card, read_weights, write_weights
 from hierbmd.models.registry import network_card
-from hierbmd.training.callbacks import Curves, DivergenceGuard, EpochSeed, ProgressBar
+from hierbmd.training.callbacks import Curves, DivergenceGuard, ProgressBar, StepSeed
 from hierbmd.training.checkpoint import AtomicCheckpointIO, epoch_end_checkpoint, last_checkpoint
 from hierbmd.training.configure import ALLOWED_CODE, StageCLI, config_path, configured, read_yaml
 from hierbmd.training.data import TRAIN, VALIDATION, PairData
@@ -160,7 +160,7 @@ def _write_identity(out: Path, cli: StageCLI, identity: Mapping[str, Any]) -> No
 def _trainer(cli: StageCLI, out: Path, *, progress: bool, label: str) -> Trainer:
     settings = dict(cli.config_init["trainer"])
     seed = int(cli.config_init["seed_everything"])
-    callbacks: list[Callback] = [EpochSeed(seed), DivergenceGuard(out), Curves(out), epoch_end_checkpoint(out)]
+    callbacks: list[Callback] = [StepSeed(seed), DivergenceGuard(out), Curves(out), epoch_end_checkpoint(out)]
     callbacks.append(Samples(out, int(cli.config_init["samples_every"])))
     callbacks += [ProgressBar(label)] if progress else []
     settings["callbacks"] = [*(settings.get("callbacks") or []), *callbacks]

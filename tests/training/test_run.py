@@ -45,6 +45,12 @@ def _same(a: Path, b: Path) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+def _epochs_kept(folder: Path) -> int:
+    """How many epochs the checkpoint holds; 0 without one."""
+    path = folder / "checkpoints" / "last.ckpt"
+    return int(torch.load(path, weights_only=True)["epoch"]) + 1 if path.exists() else 0
+
+
 @pytest.fixture
 def stop_at(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Make the next runs stop before a step; None lets them go."""
@@ -71,6 +77,7 @@ def test_a_stopped_run_ends_with_the_same_weights_bit_for_bit(
         with pytest.raises(_Stopped):
             train("decompose", readable_dataset, tmp_path / "torn", overrides=settings, progress=False)
         assert not (tmp_path / "torn" / "weights.safetensors").exists()
+        assert _epochs_kept(tmp_path / "torn") == step // 5
     stop_at(None)
     train("decompose", readable_dataset, tmp_path / "torn", overrides=settings, progress=False)
     assert _same(tmp_path / "whole", tmp_path / "torn")
@@ -98,6 +105,7 @@ def test_a_killed_process_ends_with_the_same_weights(
         time.sleep(0.03 * n)
         process.send_signal(signal.SIGKILL)
         process.wait()
+        assert _epochs_kept(tmp_path / "torn") > n
     subprocess.run([*common, "--out", str(tmp_path / "torn")], check=True, capture_output=True, env=environment)
     assert _same(tmp_path / "whole", tmp_path / "torn")
 
