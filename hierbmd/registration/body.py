@@ -81,7 +81,7 @@ def make_body(name: str, volume: Volume, labels: LabelMap, *, structures: tuple[
 
     if labels.grid != volume.grid:
         raise LabelsMismatch("the label map is not on the CT's grid", mend="resample it with read_labels(onto=...)")
-    mask = np.isin(labels.ids, _ids_of(labels, structures))
+    mask = _mask_of(labels, structures)
     if np.count_nonzero(mask) < _MIN_VOXELS:
         raise LabelsMismatch(f"{name} has {np.count_nonzero(mask)} voxels", mend="check the label map")
     box = _bounding_box(mask)
@@ -101,10 +101,14 @@ def make_body(name: str, volume: Volume, labels: LabelMap, *, structures: tuple[
     return Body(name, make_projector(scene), has_metal, pivot, surface, cut, int(np.count_nonzero(metal)))
 
 
-def _ids_of(labels: LabelMap, structures: tuple[str, ...]) -> list[int]:
-    """The structures' ids; LabelsMismatch for one that is not in the map. (id_of looks at every voxel at each call.)"""
-    present = set(labels.names_present)
-    return [labels.scheme[name] if name in present else labels.id_of(name) for name in structures]
+def _mask_of(labels: LabelMap, structures: tuple[str, ...]) -> NDArray[np.bool_]:
+    """The structures' voxels; LabelsMismatch when one is not in the scheme or none is in the map.
+
+    LabelMap.mask looks for every name in the whole map at each call, which on a large CT costs more than the bone.
+    """
+    ids = [labels.scheme[name] if name in labels.scheme else labels.id_of(name) for name in structures]
+    mask = np.isin(labels.ids, ids)
+    return mask if mask.any() else labels.mask(structures[0])
 
 
 def surface_points(labels: LabelMap, name: str) -> Matrix:
@@ -147,7 +151,9 @@ def _thinned(points: Matrix) -> Matrix:
 
 def _metal_near(values: NDArray[np.float32], mask: NDArray[np.bool_], metal_hu: float) -> NDArray[np.bool_]:
     """Voxels above the limit in or touching the bone, and one voxel around them, which they share by partial volume."""
-    seeds = (values > metal_hu) & ndimage.binary_dilation(mask)
+    seeds = values > metal_hu
+    if seeds.any():
+        seeds &= ndimage.binary_dilation(mask)
     return ndimage.binary_dilation(seeds) if seeds.any() else seeds
 
 

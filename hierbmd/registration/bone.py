@@ -79,19 +79,22 @@ def register_bone(search: Search) -> BoneRegistration:
     return _concluded(search, finals, ranked, seconds=time.perf_counter() - began)
 
 
-def refine_bone(search: Search, found: BoneRegistration) -> BoneRegistration:
-    """Refine a pose that was found, at the finest level alone, with the others of `search` as background."""
+def refine_bone(search: Search, found: BoneRegistration, *, robust: bool) -> BoneRegistration:
+    """Refine a pose that was found, at the finest level alone, with the others of `search` as background.
+
+    `robust` weighs down the edges that no bone explains; it is for a pose that is nearly right. What the starts said of
+    the pose when it was found stands.
+    """
     began = time.perf_counter()
     if found.outcome is Outcome.OFF_IMAGE:
         return found
-    settled = _at_level(search, search.levels[-1], found.camera_from_world)
+    settled = _at_level(search, search.levels[-1], found.camera_from_world, passes=(robust,))
     finals = [] if settled is None else [settled]
     again = _concluded(search, finals, [], seconds=found.seconds + time.perf_counter() - began)
-    starts = found.starts
     if found.outcome is Outcome.DISAGREEING_STARTS and again.outcome is Outcome.CONVERGED:
         again = replace(again, outcome=found.outcome)
     spread = replace(again.uncertainty, starts_in_plane_mm=found.uncertainty.starts_in_plane_mm)
-    return replace(again, starts=starts, uncertainty=spread, steps=found.steps + again.steps)
+    return replace(again, starts=found.starts, uncertainty=spread, steps=found.steps + again.steps)
 
 
 @dataclass(frozen=True)
@@ -141,16 +144,18 @@ def _through_levels(search: Search, coarse: Refined) -> Settled | None:
     return None if settled is None else replace(settled, refined=replace(settled.refined, steps=steps))
 
 
-def _at_level(search: Search, level: Level, pose: Matrix) -> Settled | None:
-    """Refine a pose on a level in a window of its own, then again with outliers weighed down and the window renewed."""
+def _at_level(
+    search: Search, level: Level, pose: Matrix, *, passes: tuple[bool, ...] = (False, True)
+) -> Settled | None:
+    """Refine a pose on a level, pass by pass, each in a window of its own; in a True one outliers are weighed down."""
     pixel_mm = float(np.sqrt(level.camera.pixel_mm[0] * level.camera.pixel_mm[1]))
     margin_mm = _MARGIN_PX * pixel_mm
     steps, settled = 0, None
-    for robust in (False, True):
+    for robust in passes:
         target = make_target(level, search.body, pose, margin_mm=margin_mm, others=search.others)
         if target is None:
             return settled
-        if robust and settled is not None:
+        if robust:
             seen = _evaluate(search, target, pose)
             target = target if seen is None else reweighted(target, seen.residual)
         refined = _refined(search, target, pose)

@@ -18,7 +18,8 @@ from hierbmd.registration.outcome import BoneRegistration
 DEFAULT_BONES = ("femur_left", "femur_right", "hip_left", "hip_right")
 """What the method registers (METHOD section 1), named as TotalSegmentator v2 does."""
 
-_SWEEPS = 2
+_SWEEPS = (False, True)
+"""How often the bones are refined against each other, and whether outliers are weighed down."""
 
 Registrations = dict[str, BoneRegistration]
 
@@ -68,8 +69,8 @@ def _registered(patient: _Patient) -> Registrations:
         found, context = _each_among_others(patient, together.camera_from_world)
     else:
         found, context = _each_alone(patient), ()
-    for _ in range(_SWEEPS):
-        found = _against_each_other(patient, found, context)
+    for robust in _SWEEPS:
+        found = _against_each_other(patient, found, context, robust=robust)
     return found
 
 
@@ -127,7 +128,7 @@ def _each_among_others(patient: _Patient, pose: Matrix) -> tuple[Registrations, 
 
 
 def _against_each_other(
-    patient: _Patient, found: Registrations, context: tuple[tuple[Body, Matrix], ...]
+    patient: _Patient, found: Registrations, context: tuple[tuple[Body, Matrix], ...], *, robust: bool
 ) -> Registrations:
     """One sweep at the finest level: every bone sees the converged others where the sweep before left them."""
     placed = [(patient.bones[name], result.camera_from_world) for name, result in found.items() if result.converged]
@@ -135,5 +136,5 @@ def _against_each_other(
     for name, result in found.items():
         others = tuple((body, pose) for body, pose in placed if body.name != name)
         search = Search(patient.bones[name], patient.levels, patient.start, patient.options, (*others, *context))
-        refined[name] = refine_bone(search, result)
+        refined[name] = refine_bone(search, result, robust=robust)
     return refined
