@@ -23,9 +23,11 @@ def bone_piece(labels: LabelMap, name: str) -> NDArray[np.bool_]:
 
     The rim holds the bone's partial volume at its surface, so that the bone leaves nothing behind.
     """
-    mask = labels.mask(name)
-    rim = ndimage.binary_dilation(mask, ndimage.generate_binary_structure(3, 1), iterations=_RIM_VOXELS)
-    return np.asarray(mask | (rim & (labels.ids == 0)))
+    piece = labels.mask(name).copy()
+    box = _box(piece, _RIM_VOXELS + 1)
+    rim = ndimage.binary_dilation(piece[box], ndimage.generate_binary_structure(3, 1), iterations=_RIM_VOXELS)
+    piece[box] |= rim & (labels.ids[box] == 0)
+    return piece
 
 
 def with_moved_bones(basis: Basis, labels: LabelMap, motions: Mapping[str, Matrix]) -> Basis:

@@ -35,6 +35,7 @@ from hierbmd.io.calibration_file import write_calibration
 from hierbmd.io.dicom_write import DicomOptions, write_radiograph_dicom
 from hierbmd.io.geometry_file import geometry_to_json
 from hierbmd.io.image import write_labels, write_volume
+from hierbmd.simulation.basis import Basis
 from hierbmd.simulation.bone_motion import with_moved_bones
 from hierbmd.simulation.cases import BONES, Case, real_case, virtual_case
 from hierbmd.simulation.morphometry import draw_anatomy
@@ -117,7 +118,8 @@ def simulate_subject(out: str | Path, recipe: Recipe, index: int, digest: str | 
     write_labels(folder / "labels.nii.gz", case.labels)
     write_volume(folder / "density.nii.gz", case.density)
     write_calibration(folder / "calibration.json", case.calibration)
-    radiographs = [_radiograph(folder, case, recipe, index, pose) for pose in range(recipe.study.poses)]
+    basis = materials_of(case.body, recipe.radiograph)
+    radiographs = [_radiograph(folder, case, basis, recipe, (index, pose)) for pose in range(recipe.study.poses)]
     truth = {
         "version": TRUTH_VERSION,
         "simulated": True,
@@ -140,15 +142,16 @@ def simulate_subject(out: str | Path, recipe: Recipe, index: int, digest: str | 
     return case.subject
 
 
-def _radiograph(folder: Path, case: Case, recipe: Recipe, index: int, pose: int) -> dict[str, Any]:
-    """Draw a pose, expose, write the DICOM file; returns what truth.json says of it."""
+def _radiograph(folder: Path, case: Case, basis: Basis, recipe: Recipe, number: tuple[int, int]) -> dict[str, Any]:
+    """Draw a pose, expose, write the DICOM file; returns what truth.json says of it. `number` is (subject, pose)."""
+    index, pose = number
     seed = [recipe.patient.seed, index, 1 + pose]
     rng = np.random.default_rng(seed)
     geometry = draw_geometry(rng, recipe.study, case.scan.grid.centre_world_mm)
     motions = draw_femur_motions(rng, recipe.study, case.hip_centres_world_mm, case.labels.names_present)
-    basis = with_moved_bones(materials_of(case.body, recipe.radiograph), case.labels, motions)
+    moved = with_moved_bones(basis, case.labels, motions)
     exposure_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    radiograph = expose(basis, geometry, options=recipe.radiograph, seed=exposure_seed)
+    radiograph = expose(moved, geometry, options=recipe.radiograph, seed=exposure_seed)
     radiograph = dataclasses.replace(radiograph, source_isocentre_mm=recipe.study.source_isocentre_mm)
     name = f"radiograph_{pose:02d}.dcm"
     options = DicomOptions(

@@ -40,7 +40,7 @@ def test_mineral_is_kept(basis, moved):
 
 
 def _centroid_near_head(patient, mineral):
-    """The centroid of mineral within 90 mm of the left head, about which the femur turns: the ball turns onto itself."""
+    """The centroid of mineral within 90 mm of the left head, about which it turns: the ball turns onto itself."""
     index = np.argwhere(mineral > 0).astype(float)
     points = transform_points(patient.labels.grid.world_from_index, index)
     near = np.linalg.norm(points - patient.hip_centres_world_mm["left"], axis=1) < 90.0

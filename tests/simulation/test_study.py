@@ -176,7 +176,9 @@ def test_a_real_ct_in_many_states(shared_data, tmp_path):
     assert "metal" in plain["sides"]["left"]["refused"]
     motion = np.array(scaled["radiographs"][0]["bones"]["femur_right"]["world_from_world"])
     assert not np.allclose(motion, np.eye(4))
-    volumes = [read_volume(tmp_path / "real" / "subjects" / s["subject"] / "ct.nii.gz").values for s in truth["subjects"]]
+    volumes = [
+        read_volume(tmp_path / "real" / "subjects" / s["subject"] / "ct.nii.gz").values for s in truth["subjects"]
+    ]
     original = read_volume(ct)
     bone = read_labels(labels, onto=original.grid).mask("femur_right") & (original.values > 300)
     assert np.array_equal(volumes[0], original.values)
