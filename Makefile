@@ -43,7 +43,7 @@ wheel-check: install
 	$(BIN)/python tools/check_wheel.py
 
 bench: install
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-bench.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-bench.txt
 	$(BIN)/python benchmarks/projector.py --out $(OUT)/bench
 
 clean:

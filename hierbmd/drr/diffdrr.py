@@ -82,7 +82,7 @@ class DiffDrrProjector:
 
         density = torch.from_numpy(self.scene.channel_values(channel).astype(np.float64))[None]
         subject = SimpleNamespace(
-            volume=SimpleNamespace(affine=self.scene.grid.world_from_index),
+            volume=SimpleNamespace(affine=self.scene.grid.world_from_index.copy()),
             density=SimpleNamespace(data=density),
             mask=None,
             reorient=torch.eye(4),
