@@ -39,6 +39,7 @@ class Options:
     age_min: float = option("youngest age, years", 45.0)
     age_max: float = option("oldest age, years", 90.0)
     female_share: float = option("share of women", 0.75)
+    t_score_sd: float = option("spread of bone density about its mean for age and sex, in young-adult SD", 1.25)
     train: float = option("share of patients to train on", 0.6)
     val: float = option("share of patients to tune on", 0.15)
     test: float = option("share of patients kept for the end", 0.25)
@@ -94,6 +95,7 @@ def recipe_of(options: Options) -> Recipe:
             age_min=options.age_min,
             age_max=options.age_max,
             female_share=options.female_share,
+            t_score_sd=options.t_score_sd,
         ),
         RadiographSimulationOptions(
             kvp=options.kvp, grid=options.grid, rays=options.rays, table=options.from_ct is not None
