@@ -1,6 +1,6 @@
 """Agreement figures of two series of BMD values, with intervals over patients. Made-up values; research use only.
 
-    python examples/agreement.py
+python examples/agreement.py
 """
 
 import numpy as np

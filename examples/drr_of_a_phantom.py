@@ -1,6 +1,6 @@
 """A virtual X-ray of a virtual patient: what each bone weighs on the image, in g/cm2. Simulated; research use only.
 
-    python examples/drr_of_a_phantom.py [FOLDER]
+python examples/drr_of_a_phantom.py [FOLDER]
 """
 
 import sys

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hierbmd.cli._options import parse
-from hierbmd.data.density import REFERENCES, RESEARCH_USE_ONLY, DensityClass, Reference
-from hierbmd.errors import BadConfig
+from hierbmd.data.density import RESEARCH_USE_ONLY, DensityClass, Reference, ReferenceName, reference_for
 from hierbmd.geometry import Side, View
 from hierbmd.options import option
 
@@ -17,13 +16,6 @@ if TYPE_CHECKING:
     from hierbmd.data.halves import Half
     from hierbmd.data.radiograph import Radiograph
     from hierbmd.predict import Prediction, Predictor
-
-ReferenceName = Literal[
-    "nhanes3-female-total-hip",
-    "nhanes3-female-femoral-neck",
-    "nhanes3-male-total-hip",
-    "nhanes3-male-femoral-neck",
-]
 
 
 @dataclass(frozen=True)
@@ -58,13 +50,7 @@ def predict(options: Options) -> list[Path]:
     from hierbmd.predict import load_predictor, predict_radiograph
 
     predictor = load_predictor(options.model)
-    reference = REFERENCES[options.reference]
-    if reference.region != predictor.card.region:
-        raise BadConfig(
-            f"the reference is of the {reference.region}, the model of the {predictor.card.region}",
-            where=options.reference,
-            mend="choose a reference of the model's region",
-        )
+    reference = reference_for(options.reference, predictor.card.region)
     images = [(path, _read(path, options)) for path in map(Path, options.radiographs)]
     tasks = [(path, image, side) for path, image in images for side in sides_shown(image)]
     folders = []

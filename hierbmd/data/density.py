@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hierbmd.errors import BadConfig
 from hierbmd.geometry import Side
 
 RESEARCH_USE_ONLY = "Research use only. Not a medical device."
@@ -49,7 +51,11 @@ class Reference:
         return (bmd_g_cm2 - self.mean_g_cm2) / self.sd_g_cm2
 
 
-REFERENCES = {
+ReferenceName = Literal[
+    "nhanes3-female-total-hip", "nhanes3-female-femoral-neck", "nhanes3-male-total-hip", "nhanes3-male-femoral-neck"
+]
+
+REFERENCES: dict[ReferenceName, Reference] = {
     "nhanes3-female-total-hip": Reference(
         "NHANES III, non-Hispanic white women 20-29, Hologic", "total_hip", 0.942, 0.122
     ),
@@ -64,6 +70,18 @@ REFERENCES = {
     ),
 }
 """Young-adult references, Looker et al., Osteoporos Int 1998; a DXA scale, so a T-score of a QCT value is nominal."""
+
+
+def reference_for(name: ReferenceName, region: str) -> Reference:
+    """The young-adult reference of that name; BadConfig when it is of another region."""
+    reference = REFERENCES[name]
+    if reference.region != region:
+        raise BadConfig(
+            f"the reference is of the {reference.region}, the BMD of the {region}",
+            where=name,
+            mend="choose a reference of the same region",
+        )
+    return reference
 
 
 @dataclass(frozen=True)

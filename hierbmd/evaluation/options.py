@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from hierbmd.data.density import ReferenceName
 from hierbmd.errors import BadConfig
 from hierbmd.options import option
 
 SplitName = Literal["train", "val", "test"]
-ReferenceName = Literal[
-    "nhanes3-female-total-hip", "nhanes3-female-femoral-neck", "nhanes3-male-total-hip", "nhanes3-male-femoral-neck"
-]
-"""The keys of hierbmd.data.density.REFERENCES."""
 
 
 @dataclass(frozen=True)

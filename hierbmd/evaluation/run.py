@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hierbmd.data.card import require_matching
-from hierbmd.data.density import REFERENCES, RESEARCH_USE_ONLY, DensityClass, DensityMap
+from hierbmd.data.density import REFERENCES, RESEARCH_USE_ONLY, DensityClass, DensityMap, ReferenceName, reference_for
 from hierbmd.data.pairs import PairRecord
 from hierbmd.data.splits import SplitMember, check_leaks
 from hierbmd.errors import BadManifest
@@ -42,13 +42,13 @@ def evaluate(
 
     The mean predictor and the screening thresholds come from the training split alone. `on_image` is told how many of
     how many images are read. Errors: SplitLeak, BadManifest (a split is empty), WrongWeights (another
-    region, material or frame).
+    region, material or frame), BadConfig (a reference of
+    another region).
     """
     options = options or EvaluationOptions()
     card = dataset.card
-    require_matching(
-        predictor.card, where=dataset.folder, region=card.region, material=card.material, frame=card.frame
-    )
+    require_matching(predictor.card, where=dataset.folder, region=card.region, material=card.material, frame=card.frame)
+    reference_for(options.reference, card.region)
     training, records = _of_split(dataset, "train"), _of_split(dataset, options.split)
     check_leaks([SplitMember(r.pair_id, r.subject, r.split, r.radiograph_sha256) for r in dataset.records])
     to_show, peak_g_cm2 = shown_pair_ids(records, options.shown), _peak_g_cm2(dataset, records)
@@ -82,7 +82,7 @@ def _peak_g_cm2(dataset: Dataset, records: Sequence[PairRecord]) -> float:
     return max(float(dataset.load(record).region.max()) for record in records)
 
 
-def _row(case: Case, reference_name: str, peak_g_cm2: float) -> Row:
+def _row(case: Case, reference_name: ReferenceName, peak_g_cm2: float) -> Row:
     record, reference = case.record, REFERENCES[reference_name]
     low_g_cm2, high_g_cm2 = case.bmd.interval_g_cm2 or (None, None)
     t_predicted, t_reference = (reference.t_score(x) for x in (case.bmd.value_g_cm2, record.bmd_g_cm2))

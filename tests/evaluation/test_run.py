@@ -106,5 +106,7 @@ def test_what_cannot_be_evaluated_is_refused(hip_dataset, blob_reader):
     neck = dataclasses.replace(dataset, card=dataclasses.replace(dataset.card, region="femoral_neck"))
     with pytest.raises(WrongWeights, match="region total_hip; wanted region femoral_neck"):
         evaluate(blob_reader(), neck, OPTIONS)
+    with pytest.raises(BadConfig, match="of the femoral_neck, the BMD of the total_hip"):
+        evaluate(blob_reader(), dataset, EvaluationOptions(reference="nhanes3-female-femoral-neck"))
     with pytest.raises(BadConfig, match="bootstrap"):
         EvaluationOptions(bootstrap_samples=0)
