@@ -27,14 +27,15 @@ BARE = RadiographSimulationOptions(
 )
 
 
-def test_the_monoenergetic_limit_is_the_projectors_attenuation(patient, small_geometry):
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+def test_the_monoenergetic_limit_is_the_projectors_attenuation(patient, small_geometry, backend):
     """Within 0.5 % where anything is absorbed: two samplings of one field."""
     from hierbmd.drr.projector import make_projector
     from hierbmd.drr.scene import Quantity, make_scene
 
     body = Volume(np.where(patient.body.values <= -950, -1000, patient.body.values), patient.body.grid)
     simulated = simulate_radiograph(body, None, small_geometry, options=BARE).pixels
-    projector = make_projector(make_scene(body, quantity=Quantity.ATTENUATION), "reference")
+    projector = make_projector(make_scene(body, quantity=Quantity.ATTENUATION), backend)
     projected = projector.image(small_geometry.camera, small_geometry.camera_from_world)[0]
     thick = projected > 0.5
     assert thick.mean() > 0.3
