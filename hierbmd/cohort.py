@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -129,12 +130,15 @@ def _require_ours(out: Path) -> None:
 def _tasks(manifest: Manifest, options: PrepareOptions) -> list[_Task]:
     """A task for each row; its digest covers its files, its own cells and every option that its images depend on."""
     scheme = fingerprint([None if options.row is None else options.row.scheme])
+    root = manifest.path.resolve().parent
     counts: dict[str, int] = {}
     tasks = []
     for row in manifest.rows:
         counts[row.subject] = counts.get(row.subject, 0) + 1
-        cells = [row.subject, row.view, row.side, row.pose, *map(str, (row.ct, row.labels, row.radiograph))]
-        files = fingerprint([row.ct, row.labels, row.radiograph, row.calibration])
+        paths = [row.ct, row.labels, row.radiograph, row.calibration]
+        cells = [row.subject, row.view, row.side, row.pose]
+        cells += [None if path is None else str(path.relative_to(root)) for path in paths]
+        files = fingerprint(paths)
         tasks.append(_Task(row, counts[row.subject], digest([VERSION, cells, files, scheme, repr(options.row)])))
     return tasks
 
@@ -177,7 +181,7 @@ def _in_pool(
     """Run tasks in processes of one thread each, taking those that are done out of `left`."""
     # Spawned, not forked: a fork of a process whose libraries run threads may hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_be_a_worker) as pool:
         futures = {pool.submit(_do, task, out, options, registrar): task for task in left.values()}
         try:
             for future in as_completed(futures):
@@ -188,9 +192,18 @@ def _in_pool(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _one_thread() -> None:
+def _be_a_worker() -> None:
+    """One thread, as the processes share the machine; and no life after the parent's, were it killed."""
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _died(task: _Task) -> dict[str, Any]:

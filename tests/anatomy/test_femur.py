@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.spatial import Delaunay
 from scipy.spatial.transform import Rotation
 
 from hierbmd.anatomy import femur as module
@@ -117,6 +118,34 @@ def test_sector_heights_are_those_of_a_plain_loop():
             near &= np.abs((angle - middle + 180.0) % 360.0 - 180.0) <= 15.0
             means.append(reach[near].mean())
         assert fast[level] == pytest.approx(np.array(means) - np.median(means), abs=1e-9)
+
+
+def _mean_left_femur(path):
+    """The mean of 26 real left femora as a mask at 2.5 mm: tetrahedra between its nodes, the large ones left out."""
+    nodes = np.load(path)["mean"].reshape(3, -1).T
+    mesh = Delaunay(nodes)
+    corners = nodes[mesh.simplices]
+    edges = 2.0 * (corners[:, 1:] - corners[:, :1])
+    squares = np.sum(corners[:, 1:] ** 2, axis=2) - np.sum(corners[:, :1] ** 2, axis=2)
+    centres = np.einsum("nij,nj->ni", np.linalg.pinv(edges), squares)
+    small = np.linalg.norm(centres - corners[:, 0], axis=1) < 26.0
+    low, high = nodes.min(axis=0) - 5.0, nodes.max(axis=0) + 5.0
+    low[2] = high[2] - 195.0
+    matrix = np.diag([2.5, 2.5, 2.5, 1.0])
+    matrix[:3, 3] = low
+    shape = tuple(np.ceil((high - low) / 2.5).astype(int))
+    places = transform_points(matrix, np.argwhere(np.ones(shape, bool)).astype(float))
+    inside = mesh.find_simplex(places)
+    return ((inside >= 0) & small[inside]).reshape(shape), Grid(shape, matrix)
+
+
+def test_a_real_femurs_handedness_and_lesser_trochanter_are_seen(shared_data):
+    """The model's coordinates are LPS and its femora left ones; only the proportion used without a bump is theirs."""
+    axes = femur_axes(*_mean_left_femur(shared_data / "femur-shape" / "femur_left_pca.npz"))
+    assert axes.side == Side.LEFT
+    assert axes.trochanter_found
+    assert axes.lesser_trochanter_end_mm / axes.head.radius_mm == pytest.approx(2.9, abs=0.25)
+    assert axes.head.radius_mm == pytest.approx(23.0, abs=1.5)
 
 
 def test_the_real_right_femurs_head_and_neck_are_found_and_its_missing_shaft_is_said(shared_data):
