@@ -24,17 +24,19 @@ class DensityOutput(NamedTuple):
 
     @property
     def region_mean(self) -> Tensor:
-        """The mean of the first channel over the region, (B,), g/cm2, each pixel weighted by its probability."""
+        """The mean of the first channel over the region, (B,), g/cm2: its sum over the region's expected area."""
         assert self.mask_logits is not None
         inside = torch.sigmoid(self.mask_logits[:, 0])
-        return (self.areal[:, 0] * inside).sum((-2, -1)) / inside.sum((-2, -1)).clamp_min(1e-3)
+        return self.areal[:, 0].sum((-2, -1)) / inside.sum((-2, -1)).clamp_min(1e-3)
 
 
 class DensityNet(nn.Module):
     """Radiograph (B, 1, H, W), normalised, to areal density of the named `structures`, in g/cm2.
 
-    With `mask`, one more channel says where the measured region is. The region has to be known apart from its density:
-    a threshold on density would drop more of a bone the thinner it is, and read osteoporosis too high.
+    With `mask`, one more channel says where the measured region is, and the densities are the head's times its
+    probability: a region is a part of a bone, so a network that knows the bone's density has only the part to learn.
+    The region has to be known apart from its density, because a threshold on density would drop more of a bone the
+    thinner it is, and read osteoporosis too high.
     """
 
     def __init__(self, generator: Generator, structures: Sequence[str], *, mask: bool = False) -> None:
@@ -53,8 +55,10 @@ class DensityNet(nn.Module):
         image = self.generator.decode(features)[..., : size[0], : size[1]]
         # The heads run in float32: bf16 has two to three digits, a BMD needs more.
         image = image.float()
-        logits = None if self.mask_head is None else self.mask_head(image)
-        return DensityOutput(self.head(image), logits)
+        if self.mask_head is None:
+            return DensityOutput(self.head(image), None)
+        logits = self.mask_head(image)
+        return DensityOutput(self.head(image) * torch.sigmoid(logits), logits)
 
     def forward(self, radiograph: Tensor) -> DensityOutput:
         """(B, 1, H, W) to areal densities (B, C, H, W) in g/cm2 and the region's logits."""

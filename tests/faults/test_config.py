@@ -27,7 +27,7 @@ MARK = "hierbmd_was_here"
 def test_code_outside_the_allow_list_is_refused_unrun(tmp_path: Path, text: str) -> None:
     mark = tmp_path / MARK
     (tmp_path / "evil.yaml").write_text(text % mark)
-    with pytest.raises(BadConfig, match="names code outside the allow-list|cannot be used"):
+    with pytest.raises(BadConfig, match=r"names code outside|cannot be used"):
         configure("decompose", [f"--config={tmp_path / 'evil.yaml'}", "--data.folder=x"])
     assert not mark.exists()
 

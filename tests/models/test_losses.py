@@ -66,7 +66,7 @@ def test_intensity_sum_is_per_object() -> None:
 def test_region_mean_against_closed_form() -> None:
     areal, mask = torch.zeros(2, 1, 4, 5), torch.zeros(2, 1, 4, 5)
     areal[0, 0, 1, 1], areal[0, 0, 1, 2], mask[0, 0, 1, 1:3] = 1.0, 0.5, 1.0
-    areal[1], mask[1, 0, :2] = 0.8, 1.0
+    areal[1, 0, :2], mask[1, 0, :2] = 0.8, 1.0
     assert losses.region_mean(areal, mask).tolist() == pytest.approx([0.75, 0.8])
     logits = torch.where(mask > 0, 30.0, -30.0)
     assert DensityOutput(areal, logits).region_mean.tolist() == pytest.approx([0.75, 0.8], abs=1e-5)
