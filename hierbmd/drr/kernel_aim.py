@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba as nb
 import numpy as np
 
-from hierbmd.drr.kernel_types import Field, Rays, View
-
-_compile = nb.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
+from hierbmd.drr.kernel_types import Field, Rays, View, compiled
 
 
-@_compile
+@compiled
 def aim(field: Field, view: View, first: int, count: int, rays: Rays) -> None:
     """Set up `count` lines of rays from line `first` on, in float64."""
     matrix = view.index_from_camera
@@ -30,7 +27,7 @@ def aim(field: Field, view: View, first: int, count: int, rays: Rays) -> None:
             _aim_along(field, matrix, axis, rays.step[i, j], rays.line[i, j], rays.planes[i, j])
 
 
-@_compile
+@compiled
 def _aim_along(field: Field, matrix: Any, c: int, steps: Any, line: Any, planes: Any) -> None:
     a, b = (c + 1) % 3, (c + 2) % 3
     source, step = matrix[c, 3], steps[c]
@@ -51,7 +48,7 @@ def _aim_along(field: Field, matrix: Any, c: int, steps: Any, line: Any, planes:
     planes[3] = int(np.floor(min(high, line[5] - 1.0)))
 
 
-@_compile
+@compiled
 def _clip(low: float, high: float, anchor: float, at_anchor: float, slope: float, n: int) -> tuple[float, float]:
     """Narrow the planes [low, high] to those where at_anchor + (m - anchor) * slope lies in the field, (-1, n)."""
     if abs(slope) < 1e-9:

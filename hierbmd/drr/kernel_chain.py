@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba as nb
 import numpy as np
 
-from hierbmd.drr.kernel_types import Field, Rays, View
-
-_compile = nb.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
+from hierbmd.drr.kernel_types import Field, Rays, View, compiled
 
 
-@_compile
+@compiled
 def finish(field: Field, view: View, first: int, count: int, rays: Rays, image: Any, jacobian: Any) -> None:
     """Fill image (S, H, W) and, unless it is empty, jacobian (S, H, W, 6) in `count` lines of rays from `first` on."""
     for i in range(count):
@@ -34,7 +31,7 @@ def finish(field: Field, view: View, first: int, count: int, rays: Rays, image: 
                     out[:] = 0.0
 
 
-@_compile
+@compiled
 def _by_ends(field: Field, view: View, rays: Rays, ray: Any, channel: int, scale_mm: float) -> Any:
     """The derivative of a pixel by its source and by its detector point in index space, two (3,) tuples."""
     c = rays.axis[ray]
@@ -53,7 +50,7 @@ def _by_ends(field: Field, view: View, rays: Rays, ray: Any, channel: int, scale
     return _in_order(source, c), _in_order(detector, c)
 
 
-@_compile
+@compiled
 def _in_order(along_first: Any, c: int) -> Any:
     """Components on c, a, b as components on the index axes."""
     if c == 0:
@@ -63,7 +60,7 @@ def _in_order(along_first: Any, c: int) -> Any:
     return along_first[1], along_first[2], along_first[0]
 
 
-@_compile
+@compiled
 def _by_twist(view: View, pixel: Any, by_source: Any, by_detector: Any, out: Any) -> None:
     """The derivative by the six of `geometry.moved`, as `rays.twist_jacobian` writes it, into out (6,)."""
     source, detector = _force(view, by_source), _force(view, by_detector)
@@ -75,7 +72,7 @@ def _by_twist(view: View, pixel: Any, by_source: Any, by_detector: Any, out: Any
         out[3 + i] = source[i] + detector[i]
 
 
-@_compile
+@compiled
 def _force(view: View, by_index: Any) -> Any:
     """Minus the derivative in camera axes: moving the patient by dX moves a ray's end by -dX within it."""
     m = view.index_from_camera

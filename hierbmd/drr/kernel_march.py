@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba as nb
 import numpy as np
 
-from hierbmd.drr.kernel_types import PAD, Field, Rays
-
-_compile = nb.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
+from hierbmd.drr.kernel_types import PAD, Field, Rays, compiled
 
 
-@_compile
+@compiled
 def march(field: Field, count: int, rays: Rays, every: bool) -> None:
     """Fill the sums of `count` lines of rays: of every ray, or only of those that end inside the volume."""
     for i in range(count):
@@ -24,7 +21,7 @@ def march(field: Field, count: int, rays: Rays, every: bool) -> None:
                 _integrate(field, rays, (i, j), rays.sums[i, j])
 
 
-@_compile
+@compiled
 def _integrate(field: Field, rays: Rays, ray: Any, sums: Any) -> None:
     """Add one ray's planes to its sums (S, 7): those of full weight first, then the ends'."""
     planes, line = rays.planes[ray], rays.line[ray]
@@ -40,7 +37,7 @@ def _integrate(field: Field, rays: Rays, ray: Any, sums: Any) -> None:
         _add_end_plane(field, rays, ray, m, (weight, lower, upper), sums)
 
 
-@_compile
+@compiled
 def _hat_integral(u: float) -> float:
     """The integral of the unit hat from minus infinity to u: the weight of a plane in a ray that ends there."""
     if u <= -1.0:
@@ -52,7 +49,7 @@ def _hat_integral(u: float) -> float:
     return 1.0 - 0.5 * (1.0 - u) ** 2
 
 
-@_compile
+@compiled
 def _march(field: Field, rays: Rays, ray: Any, sums: Any) -> None:
     """The planes of full weight of a ray, for one structure."""
     c = rays.axis[ray]
@@ -81,7 +78,7 @@ def _march(field: Field, rays: Rays, ray: Any, sums: Any) -> None:
     sums[0], sums[1], sums[2], sums[3], sums[4] = total, gx, gy, hx, hy
 
 
-@_compile
+@compiled
 def _march_labels(field: Field, rays: Rays, ray: Any, sums: Any) -> None:
     """The planes of full weight of a ray, each tap added to its voxel's structure; sums (S, 7)."""
     c = rays.axis[ray]
@@ -111,7 +108,7 @@ def _march_labels(field: Field, rays: Rays, ray: Any, sums: Any) -> None:
             _add_tap(sums[l11 - 1], field.values[at + sa + sb], (fx, fy, one, one), dm)
 
 
-@_compile
+@compiled
 def _add_tap(sums: Any, value: Any, tap: Any, dm: Any) -> None:
     """Add a voxel's share to its structure's sums (7,); `tap` is its weights in x and y and their signs."""
     dx, dy = value * tap[2] * tap[1], value * tap[3] * tap[0]
@@ -122,7 +119,7 @@ def _add_tap(sums: Any, value: Any, tap: Any, dm: Any) -> None:
     sums[4] += dm * dy
 
 
-@_compile
+@compiled
 def _add_end_plane(field: Field, rays: Rays, ray: Any, m: int, weights: tuple[float, float, float], sums: Any) -> None:
     """Add a plane at an end of a ray: `weights` are its weight, and how that grows with the lower and the upper end."""
     c = rays.axis[ray]

@@ -8,12 +8,16 @@ Notation: c is the axis that a ray steps along, a and b the next two in cyclic o
 plane m, x = x0 + (m - anchor) * bx; the anchor is the middle plane, which keeps float32 exact to 1e-5 voxel.
 
 Kernels are called one after the other from `cpu`, never by each other across modules: numba's cache looks at the file
-of the kernel called, and would go on with an old copy of another's.
+of the kernel called, and would go on with an old copy of another's. The constants below are compiled in, too: whoever
+changes one during development deletes the cached kernels (`__pycache__/*.nbi`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import numba as nb
 
 PAD = 2
 """Zero voxels around the volume: one is the zero-padded field's rim; a clipped ray may round into the second."""
@@ -23,6 +27,18 @@ SUMS = 7
 
 BLOCK = 32
 """Planes in a row that are skipped together where they hold nothing."""
+
+
+_SETTINGS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """A kernel, compiled when it is first called and cached on disk where any folder for that can be written."""
+    try:
+        return nb.njit(cache=True, **_SETTINGS)(function)
+    except RuntimeError:
+        # numba finds no folder to write to (a read-only installation without a home): compile anew each time.
+        return nb.njit(**_SETTINGS)(function)
 
 
 class Field(NamedTuple):

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba as nb
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-from hierbmd.drr.kernel_types import BLOCK, PAD, Field, Rays
+from hierbmd.drr.kernel_types import BLOCK, PAD, Field, Rays, compiled
 
 LANES = 16
 
@@ -165,10 +164,8 @@ _march_pairs_gradient = _make_march(True, True)
 _march_far = _make_march(False, False)
 _march_far_gradient = _make_march(False, True)
 
-_compile = nb.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
 
-
-@_compile
+@compiled
 def march_lanes(field: Field, count: int, rays: Rays, gradient: bool) -> None:
     """Fill the sums of `count` lines of rays of one structure, except of rays that end inside the volume.
 
@@ -188,14 +185,14 @@ def march_lanes(field: Field, count: int, rays: Rays, gradient: bool) -> None:
                 _spread(rays, c, j, sums)
 
 
-@_compile
+@compiled
 def _takes(rays: Rays, i: int, j: int, c: int) -> bool:
     """Whether a ray steps along c and crosses the volume from end to end."""
     planes = rays.planes[i, j]
     return rays.axis[i, j] == c and planes[0] <= planes[1] and planes[0] == planes[2] and planes[1] == planes[3]
 
 
-@_compile
+@compiled
 def _collect(rays: Rays, c: int, j: int, lines: Any, spans: Any) -> tuple[int, int]:
     """Fill the tile at ray j: lanes, and for each line its first and last plane, first and last lane with a ray.
 
@@ -220,7 +217,7 @@ def _collect(rays: Rays, c: int, j: int, lines: Any, spans: Any) -> tuple[int, i
     return low, high
 
 
-@_compile
+@compiled
 def _spread(rays: Rays, c: int, j: int, sums: Any) -> None:
     """Hand the tile's sums to its rays, a before b."""
     a, b = (1, 0) if c == 1 else (0, 1)
@@ -233,7 +230,7 @@ def _spread(rays: Rays, c: int, j: int, sums: Any) -> None:
                 out[3 + a], out[3 + b] = sums[i, 3, lane], sums[i, 4, lane]
 
 
-@_compile
+@compiled
 def _march_block(field: Field, at: Any, spans: Any, lines: Any, sums: Any, gradient: bool) -> None:
     """March the lanes of line i along c through a block of planes, unless they come near nothing; at = (c, block, i).
 
@@ -253,7 +250,7 @@ def _march_block(field: Field, at: Any, spans: Any, lines: Any, sums: Any, gradi
     _march_planes(field, (c, i), (first, last), lines, sums, gradient)
 
 
-@_compile
+@compiled
 def _meets(filled: Any, at: Any, lanes: Any, dm: Any) -> bool:
     """Whether the lanes' footprint on axis x or y comes within one voxel of a block's filled rectangle.
 
@@ -272,7 +269,7 @@ def _meets(filled: Any, at: Any, lanes: Any, dm: Any) -> bool:
     return high >= filled[c, block, bounds] - slack and low <= filled[c, block, bounds + 1] + slack
 
 
-@_compile
+@compiled
 def _march_planes(field: Field, at: Any, planes: Any, lines: Any, sums: Any, gradient: bool) -> None:
     c, i = at
     a, b = ((c + 2) % 3, (c + 1) % 3) if c == 1 else ((c + 1) % 3, (c + 2) % 3)
