@@ -10,7 +10,7 @@ import numpy as np
 from hierbmd.errors import RaysMissVolume
 from hierbmd.geometry import Matrix, transform_points
 from hierbmd.registration.body import Body
-from hierbmd.registration.judge import Evidence, judge
+from hierbmd.registration.judge import Evidence, disputed, judge
 from hierbmd.registration.level import Level
 from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.outcome import BoneRegistration, Outcome, StartResult
@@ -82,8 +82,8 @@ def register_bone(search: Search) -> BoneRegistration:
 def refine_bone(search: Search, found: BoneRegistration, *, robust: bool) -> BoneRegistration:
     """Refine a pose that was found, at the finest level alone, with the others of `search` as background.
 
-    `robust` weighs down the edges that no bone explains; it is for a pose that is nearly right. What the starts said of
-    the pose when it was found stands.
+    `robust` weighs down the edges that no bone explains; it is for a pose that is nearly right. Starts that
+    disagreed when it was found still do.
     """
     began = time.perf_counter()
     if found.outcome is Outcome.OFF_IMAGE:
@@ -91,10 +91,13 @@ def refine_bone(search: Search, found: BoneRegistration, *, robust: bool) -> Bon
     settled = _at_level(search, search.levels[-1], found.camera_from_world, passes=(robust,))
     finals = [] if settled is None else [settled]
     again = _concluded(search, finals, [], seconds=found.seconds + time.perf_counter() - began)
-    if found.outcome is Outcome.DISAGREEING_STARTS and again.outcome is Outcome.CONVERGED:
-        again = replace(again, outcome=found.outcome)
+    starts = tuple(
+        replace(start, agrees=agree(start.camera_from_world, again.camera_from_world, search)) for start in found.starts
+    )
+    doubted = found.outcome is Outcome.DISAGREEING_STARTS or disputed(starts)
+    outcome = Outcome.DISAGREEING_STARTS if again.converged and doubted else again.outcome
     spread = replace(again.uncertainty, starts_in_plane_mm=found.uncertainty.starts_in_plane_mm)
-    return replace(again, starts=found.starts, uncertainty=spread, steps=found.steps + again.steps)
+    return replace(again, outcome=outcome, starts=starts, uncertainty=spread, steps=found.steps + again.steps)
 
 
 @dataclass(frozen=True)

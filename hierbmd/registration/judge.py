@@ -54,10 +54,10 @@ def _faults(evidence: Evidence, options: RegistrationOptions) -> Iterator[tuple[
     yield Outcome.DIVERGED, not refined.settled
     yield Outcome.FLAT, not errors.in_plane_mm <= options.max_in_plane_mm
     rivalled = 1.0 - evidence.rival_similarity**2 < _RIVAL_COST * (1.0 - refined.fit.similarity**2)
-    yield Outcome.DISAGREEING_STARTS, rivalled or _disputed(evidence.starts)
+    yield Outcome.DISAGREEING_STARTS, rivalled or disputed(evidence.starts)
 
 
-def _disputed(starts: tuple[StartResult, ...]) -> bool:
+def disputed(starts: tuple[StartResult, ...]) -> bool:
     """Whether few starts are at the best pose while others ended elsewhere nearly as similar."""
     if not starts or np.mean([start.agrees for start in starts]) >= _AGREEING_SHARE:
         return False
