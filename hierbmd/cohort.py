@@ -23,7 +23,7 @@ from hierbmd.data.halves import HalfFrame
 from hierbmd.data.manifest import Manifest, ManifestRow
 from hierbmd.data.pairs import DatasetCard, PairRecord
 from hierbmd.data.splits import SPLITS, SplitMember, check_leaks, split_subjects
-from hierbmd.errors import BadManifest, HierbmdError, OutputUnwritable, Uncalibrated
+from hierbmd.errors import BadConfig, BadManifest, HierbmdError, MissingExtra, OutputUnwritable, Uncalibrated
 from hierbmd.geometry import Side, View
 from hierbmd.io.dataset import pair_path, write_dataset
 from hierbmd.io.manifest import read_manifest
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 VERSION = 1
 REFUSAL_COLUMNS = ("subject", "side", "stage", "error_class", "reason", "line")
 _TASKS = "tasks"
+_CONNECT_S = 10
 _TRUE = ("1", "true", "yes")
 
 Progress = Callable[[int, int], None]
@@ -47,13 +48,15 @@ class PrepareOptions:
     """How a manifest becomes a training set; no heavy imports here.
 
     `row` None means its defaults. `split_shares` are for train, val and test, given to the subjects for which the
-    manifest names no split. `workers` 0 takes every CPU that this process may use.
+    manifest names no split. `workers` 0 takes every CPU that this process may use. `scheduler` is the address of a
+    Dask cluster whose workers see the same files; it replaces this machine's processes.
     """
 
     row: RowOptions | None = None
     split_shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
     split_seed: int = 0
     workers: int = 1
+    scheduler: str | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,9 @@ def _stored(out: Path, task: _Task) -> Any | None:
 def _run(
     tasks: Sequence[_Task], out: Path, options: PrepareOptions, registrar: Registrar | None
 ) -> Iterator[tuple[_Task, Any]]:
+    if options.scheduler is not None:
+        yield from _on_cluster(tasks, options.scheduler, out, options, registrar)
+        return
     workers = min(options.workers or len(os.sched_getaffinity(0)), max(len(tasks), 1))
     if workers == 1:
         for task in tasks:
@@ -190,6 +196,29 @@ def _in_pool(
                 yield task, result
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _on_cluster(
+    tasks: Sequence[_Task], address: str, out: Path, options: PrepareOptions, registrar: Registrar | None
+) -> Iterator[tuple[_Task, Any]]:
+    """Run tasks on an existing Dask cluster; a task whose worker died is a refusal, as in a pool of processes."""
+    try:
+        from distributed import Client, KilledWorker
+        from distributed import as_completed as as_cluster_completed
+    except ImportError:
+        raise MissingExtra("a Dask scheduler needs dask and distributed", mend="pip install hierbmd[scale]") from None
+    try:
+        client = Client(address, timeout=_CONNECT_S)
+    except (OSError, ValueError) as error:
+        raise BadConfig(f"no Dask scheduler answers ({error})", where=address, mend="check --scheduler") from None
+    with client:
+        # Not pure: the files may have changed under the same names, and `_do` itself keeps what is done.
+        futures = {client.submit(_do, task, out.resolve(), options, registrar, pure=False): task for task in tasks}
+        for future in as_cluster_completed(list(futures)):
+            try:
+                yield futures[future], future.result()
+            except KilledWorker:
+                yield futures[future], _died(futures[future])
 
 
 def _be_a_worker() -> None:

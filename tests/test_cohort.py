@@ -378,6 +378,19 @@ def test_a_process_that_dies_is_a_refusal(two, tmp_path):
     assert [row["error_class"] for row in rows] == ["ProcessDied", "ProcessDied"]
 
 
+def test_a_dask_cluster_gives_the_same_files(two, tmp_path):
+    distributed = pytest.importorskip("distributed", reason="dask and distributed are the extra `scale`")
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    registrar = TruePoses()
+    prepare(two, whole, OPTIONS, registrar=TruePoses())
+    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+        options = dataclasses.replace(OPTIONS, scheduler=cluster.scheduler_address)
+        done = prepare(two, out, options, registrar=registrar)
+        again = prepare(two, out, options, registrar=registrar)
+    assert (done.pairs, done.refusals, again.kept_tasks) == (2, 1, 2)
+    assert _content(out) == _content(whole)
+
+
 def test_the_default_registrar_and_several_processes(two: Path, tmp_path: Path):
     """The real registration, from a start that is off by what the pose column says, in two processes."""
     two.write_text(two.read_text().replace("0 0 0 0 0 0", "2 -2 1 6 -5 10"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from hierbmd.cli._options import parse
-from hierbmd.errors import BadConfig, MissingExtra
+from hierbmd.errors import BadConfig
 from hierbmd.options import option
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Options:
     )
     split_seed: int = option("seed of that split", 0)
     workers: int = option("processes; 0 takes every CPU. The files do not depend on it", 1)
-    scheduler: str | None = option("address of a Dask cluster (not in this version)", None)
+    scheduler: str | None = option("address of a Dask cluster that sees the same files, in place of --workers", None)
 
 
 def main(argv: list[str]) -> int:
@@ -57,8 +57,6 @@ def run(options: Options) -> int:
     """Prepare with progress on stderr; refusals of single rows are recorded, others raised."""
     if options.workers < 0:
         raise BadConfig("--workers is below zero", mend="0 takes every CPU")
-    if options.scheduler is not None:
-        raise MissingExtra("--scheduler is not in this version", where=options.scheduler, mend="use --workers")
     from hierbmd.cli._progress import progress
     from hierbmd.cohort import PrepareOptions, prepare
 
@@ -67,6 +65,7 @@ def run(options: Options) -> int:
         split_shares=options.split_shares,
         split_seed=options.split_seed,
         workers=options.workers,
+        scheduler=options.scheduler,
     )
     with progress("prepare") as advance:
         done = prepare(options.manifest, options.out, settings, progress=advance)

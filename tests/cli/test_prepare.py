@@ -25,11 +25,12 @@ def manifest(tmp_path):
         (["--slope", "0.8"], "--slope and --intercept go together"),
         (["--slope", "0.0008", "--intercept", "0"], "multiply by 1000"),
         (["--workers=-1"], "below zero"),
-        (["--scheduler", "tcp://here:8786"], "not in this version"),
+        (["--scheduler", "tcp://127.0.0.1:9"], "no Dask scheduler answers"),
         (["--split-shares", "0.5,0.1,0.1"], "do not sum to 1"),
     ],
 )
-def test_options_that_cannot_be_are_refused(manifest, tmp_path, capsys, arguments, why):
+def test_options_that_cannot_be_are_refused(manifest, tmp_path, capsys, monkeypatch, arguments, why):
+    monkeypatch.setattr("hierbmd.cohort._CONNECT_S", 0.5)
     out = tmp_path / "out"
     assert main(["prepare", str(manifest), "--out", str(out), *arguments]) == 1
     assert why in capsys.readouterr().err
