@@ -119,7 +119,7 @@ def test_sides_and_geometry_are_never_guessed(
         predict_radiograph(replace(whole, sdd_mm=None), predictor, Side.LEFT)
 
 
-STATED = ["--view", "AP", "--sdd-mm", "1000", "--source-isocentre-mm", "900", "--polarity", "bright-bone"]
+STATED = ["--view", "AP", "--sdd-mm", "1000", "--source-isocenter-mm", "900", "--polarity", "bright-bone"]
 
 
 def test_the_command_leaves_the_contracts_files(

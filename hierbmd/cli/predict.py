@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from hierbmd.cli._options import parse
+from hierbmd.cli._radiograph import RadiographFlags
 from hierbmd.data.density import RESEARCH_USE_ONLY, DensityClass, Reference, ReferenceName, reference_for
-from hierbmd.geometry import Side, View
+from hierbmd.geometry import Side
 from hierbmd.options import option
 
 if TYPE_CHECKING:
@@ -18,22 +19,14 @@ if TYPE_CHECKING:
     from hierbmd.predict import Prediction, Predictor
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(RadiographFlags):
     """BMD with its interval, T-score and a density image from hip radiographs. Research use only."""
 
     radiographs: tuple[Path, ...] = option("radiographs: DICOM, PNG, TIFF, JPEG or MHA", positional=True)
     model: Path = option("the model's folder: a run of hierbmd train regress or synthesize")
     out: Path = option("folder for prediction.json, density.mha and density.png")
     reference: ReferenceName = option("young-adult reference of the T-score", "nhanes3-female-total-hip")
-    side: Literal["left", "right", "both"] | None = option("left, right or both, where the file does not say", None)
-    view: Literal["AP", "PA"] | None = option("AP or PA, where the file does not say", None)
-    patient_orientation: str | None = option("which way a PA or lateral image hangs: L,F, R,F ...", None)
-    polarity: Literal["bright-bone", "dark-bone"] | None = option("where the file does not say", None)
-    response: Literal["log", "linear"] | None = option("log (also display images) or linear intensity", None)
-    pixel_mm: tuple[float, float] | None = option("pixel size on the detector, du,dv in mm", None)
-    sdd_mm: float | None = option("source-detector distance in mm", None)
-    source_isocentre_mm: float | None = option("source-patient distance in mm", None)
 
 
 def main(argv: list[str]) -> int:
@@ -47,11 +40,12 @@ def main(argv: list[str]) -> int:
 def predict(options: Options) -> list[Path]:
     """Read every radiograph and write its predictions; returns their folders."""
     from hierbmd.data.halves import sides_shown
+    from hierbmd.io.radiograph import read_radiograph
     from hierbmd.predict import load_predictor, predict_radiograph
 
     predictor = load_predictor(options.model)
     reference = reference_for(options.reference, predictor.card.region)
-    images = [(path, _read(path, options)) for path in map(Path, options.radiographs)]
+    images = [(path, read_radiograph(path, options.stated)) for path in map(Path, options.radiographs)]
     tasks = [(path, image, side) for path, image in images for side in sides_shown(image)]
     folders = []
     for path, image, side in tasks:
@@ -84,24 +78,6 @@ def result_of(prediction: Prediction, predictor: Predictor, reference: Reference
         "flags": list(prediction.flags),
         "research_use_only": RESEARCH_USE_ONLY,
     }
-
-
-def _read(path: Path, options: Options) -> Radiograph:
-    from hierbmd.io.radiograph import RadiographOptions, read_radiograph
-
-    return read_radiograph(
-        path,
-        RadiographOptions(
-            polarity=options.polarity,
-            response=options.response,
-            pixel_mm=options.pixel_mm,
-            sdd_mm=options.sdd_mm,
-            source_isocentre_mm=options.source_isocentre_mm,
-            view=None if options.view is None else View(options.view),
-            side=None if options.side is None else Side(options.side),
-            patient_orientation=options.patient_orientation,
-        ),
-    )
 
 
 def _folder_name(path: Path, image: Radiograph, side: Side) -> str:

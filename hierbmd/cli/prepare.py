@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from hierbmd.cli._options import parse
+from hierbmd.cli._radiograph import RadiographFlags
 from hierbmd.errors import BadConfig
 from hierbmd.options import option
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from hierbmd.registration.row import RowOptions
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(RadiographFlags):
     """Training pairs from a manifest: calibrate, measure, register, project. Resumable; refusals are recorded."""
 
     manifest: Path = option("CSV: subject, ct, labels, radiograph, view, side, ... (see docs)", positional=True)
@@ -31,14 +32,6 @@ class Options:
     below_trochanter_mm: float = option("the region ends this far below the lesser trochanter", 3.0)
     keep_metal: bool = option("keep sides with metal in the bone (flagged) instead of refusing them", False)
     starts: int = option("registration: how many starts around the given one", 6)
-    patient_orientation: str | None = option("which way a PA or lateral image hangs: L,F, R,F ...", None)
-    polarity: Literal["bright-bone", "dark-bone"] | None = option("for radiographs that do not say", None)
-    response: Literal["log", "linear"] | None = option("what their pixels are, where they do not say", None)
-    pixel_mm: tuple[float, float] | None = option("pixel size on the detector, du,dv, where they do not say", None)
-    sdd_mm: float | None = option("distance from the source to the detector, where they do not say", None)
-    source_isocenter_mm: float | None = option("distance from the source to the patient, where they do not say", None)
-    view: Literal["AP", "PA"] | None = option("for rows and radiographs that do not say", None)
-    side: Literal["left", "right", "both"] | None = option("for rows and radiographs that do not say", None)
     resample_tilt: bool = option("resample CTs with gantry tilt instead of refusing them", False)
     split_shares: tuple[float, float, float] = option(
         "train,val,test: shares of the subjects that have no split", (0.7, 0.1, 0.2)
@@ -79,8 +72,6 @@ def run(options: Options) -> int:
 def _row_options(options: Options) -> RowOptions:
     from hierbmd.anatomy.regions import RegionOptions
     from hierbmd.data.halves import HalfFrame
-    from hierbmd.geometry import Side, View
-    from hierbmd.io.radiograph import RadiographOptions
     from hierbmd.registration.options import RegistrationOptions
     from hierbmd.registration.pairing import PairingOptions
     from hierbmd.registration.row import RowOptions
@@ -92,16 +83,7 @@ def _row_options(options: Options) -> RowOptions:
             registration=RegistrationOptions(starts=options.starts),
             keep_metal=options.keep_metal,
         ),
-        radiograph=RadiographOptions(
-            polarity=options.polarity,
-            response=options.response,
-            pixel_mm=options.pixel_mm,
-            sdd_mm=options.sdd_mm,
-            source_isocentre_mm=options.source_isocenter_mm,
-            view=None if options.view is None else View(options.view),
-            side=None if options.side is None else Side(options.side),
-            patient_orientation=options.patient_orientation,
-        ),
+        radiograph=options.stated,
         calibration=_calibration(options),
         scheme=options.scheme,
         resample_tilt=options.resample_tilt,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from hierbmd.cli._options import parse
+from hierbmd.cli._radiograph import RadiographFlags
 from hierbmd.options import option
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from hierbmd.registration.outcome import BoneRegistration
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(RadiographFlags):
     """Find each bone of a CT on a radiograph, rigidly and on its own, and say how far the pose may be trusted."""
 
     ct: Path = option("the CT: DICOM folder, NIfTI, NRRD or MHA", positional=True)
@@ -29,14 +30,6 @@ class Options:
     geometry: Path | None = option("geometry file: intrinsics and the pose to start from", None)
     starts: int = option("how many starts around the given one", 6)
     seed: int = option("seed of the starts", 0)
-    polarity: Literal["bright-bone", "dark-bone"] | None = option("for a radiograph that does not say", None)
-    response: Literal["log", "linear"] | None = option("what its pixels are, where it does not say", None)
-    pixel_mm: tuple[float, float] | None = option("pixel size on the detector, du,dv", None)
-    sdd_mm: float | None = option("distance from the source to the detector", None)
-    source_isocenter_mm: float | None = option("distance from the source to the patient", None)
-    view: Literal["AP", "PA", "LAT"] | None = option("for a radiograph that does not say", None)
-    side: Literal["left", "right", "both", "none"] | None = option("for a radiograph that does not say", None)
-    patient_orientation: str | None = option("which way a PA or lateral image hangs: L,F, R,F ...", None)
     resample_tilt: bool = option("resample a CT with gantry tilt instead of refusing it", False)
 
 
@@ -49,12 +42,13 @@ def run(options: Options) -> int:
     """Read, register and write; refusals are raised, a bone that is not found is an outcome."""
     from hierbmd.io.ct import read_volume
     from hierbmd.io.labels import read_labels
+    from hierbmd.io.radiograph import read_radiograph
     from hierbmd.registration.files import write_registrations
     from hierbmd.registration.options import RegistrationOptions
     from hierbmd.registration.patient import register_bones
 
     settings = RegistrationOptions(starts=options.starts, seed=options.seed)
-    radiograph = _radiograph(options)
+    radiograph = read_radiograph(options.radiograph, options.stated)
     volume = read_volume(options.ct, resample_tilt=options.resample_tilt)
     labels = read_labels(options.labels, scheme=options.scheme, onto=volume.grid)
     bones = _bones(options, labels)
@@ -71,23 +65,6 @@ def run(options: Options) -> int:
     )
     _say(found, options.out)
     return 0
-
-
-def _radiograph(options: Options) -> Radiograph:
-    from hierbmd.geometry import Side, View
-    from hierbmd.io.radiograph import RadiographOptions, read_radiograph
-
-    said = RadiographOptions(
-        polarity=options.polarity,
-        response=options.response,
-        pixel_mm=options.pixel_mm,
-        sdd_mm=options.sdd_mm,
-        source_isocentre_mm=options.source_isocenter_mm,
-        view=None if options.view is None else View(options.view),
-        side=None if options.side is None else Side(options.side),
-        patient_orientation=options.patient_orientation,
-    )
-    return read_radiograph(options.radiograph, said)
 
 
 def _bones(options: Options, labels: LabelMap) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hierbmd.cli._options import parse
 from hierbmd.errors import BadConfig
@@ -53,26 +53,16 @@ def main(argv: list[str]) -> int:
 
 def run(options: Options) -> int:
     """Make the study with its progress on stderr; refusals are raised."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
+    from hierbmd.cli._progress import progress
     from hierbmd.simulation.study import simulate_study
 
     recipe = recipe_of(options)
-    columns = (TextColumn("simulate"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     kept = 0
-    with Progress(*columns, console=Console(file=sys.stderr)) as progress:
-        task: Any = progress.add_task("subjects", total=options.subjects)
-        for _, was_there in simulate_study(options.out, recipe, workers=options.workers):
+    with progress("virtual patients") as advance:
+        found = simulate_study(options.out, recipe, workers=options.workers)
+        for done, (_, was_there) in enumerate(found, start=1):
             kept += was_there
-            progress.advance(task)
+            advance(done, options.subjects)
     made = options.subjects - kept
     already = f", {kept} were there already" if kept else ""
     print(f"{made} subjects simulated{already}: {options.out / 'manifest.csv'}", file=sys.stderr)
