@@ -31,7 +31,7 @@ def parse(command: str, kind: type[Options], argv: list[str]) -> Options:
         _add_field(parser, field, hints[field.name])
     lists = {_flag(f.name) for f in fields if not f.metadata.get("positional") and _is_tuple(hints[f.name])}
     try:
-        ready = parser.instantiate(parser.parse_args(_with_joined_lists(argv, lists)))
+        ready = parser.instantiate(parser.parse_args(_positionals_first(_with_joined_lists(argv, lists), parser)))
     except argparse.ArgumentError as error:
         _refuse(parser.prog, error, [field.name for field in fields])
     return kind(**{field.name: _as_tuple(getattr(ready, field.name)) for field in fields})
@@ -79,6 +79,24 @@ def _with_joined_lists(argv: list[str], flags: set[str]) -> list[str]:
         else:
             joined.append(token)
     return joined
+
+
+def _positionals_first(argv: list[str], parser: ArgumentParser) -> list[str]:
+    """`A --json B` as `A B --json`: argparse fills a list of positionals from one place alone."""
+    switches = {flag for action in parser._actions if action.nargs == 0 for flag in action.option_strings}
+    positionals: list[str] = []
+    flags: list[str] = []
+    tokens = iter(argv)
+    for token in tokens:
+        if token == "--":
+            positionals += [token, *tokens]
+        elif not token.startswith("-") or token == "-":
+            positionals.append(token)
+        else:
+            flags.append(token)
+            if token.startswith("--") and "=" not in token and token not in switches and token != "--print_config":
+                flags += [value for value in (next(tokens, None),) if value is not None]
+    return [*flags, *positionals] if "--" in positionals else [*positionals, *flags]
 
 
 def _refuse(program: str, error: argparse.ArgumentError, known: list[str]) -> typing.NoReturn:

@@ -52,6 +52,26 @@ def test_a_configuration_file_gives_what_the_flags_do_not(tmp_path):
     assert (options.sdd_mm, options.backend, options.nested.starts) == (900.0, "auto", 7)
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["ct.nii", "--json", "a.dcm", "--sdd-mm", "1000", "b.dcm"],
+        ["--sdd-mm", "1000", "ct.nii", "a.dcm", "--json", "b.dcm"],
+        ["--json", "--sdd-mm=1000", "ct.nii", "a.dcm", "b.dcm"],
+        ["--json", "--sdd-mm", "1000", "--", "ct.nii", "a.dcm", "b.dcm"],
+    ],
+)
+def test_flags_stand_before_between_and_after_positionals(argv):
+    assert parse("example", Example, argv) == Example("ct.nii", 1000.0, ("a.dcm", "b.dcm"), json=True)
+
+
+def test_print_config_may_come_first(capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse("example", Example, ["--print_config", "ct.nii", "--sdd-mm", "1000"])
+    assert ended.value.code == 0
+    assert "ct: ct.nii" in capsys.readouterr().out
+
+
 def test_an_unknown_key_in_a_configuration_is_refused_and_the_nearest_named(tmp_path):
     config = tmp_path / "c.yaml"
     config.write_text("sdd_m: 900\n")
