@@ -40,6 +40,7 @@ class Options:
     age_max: float = option("oldest age, years", 90.0)
     female_share: float = option("share of women", 0.75)
     t_score_sd: float = option("spread of bone density about its mean for age and sex, in young-adult SD", 1.25)
+    sites: int = option("X-ray units that took the radiographs, patients in turn; 0: every image is of its own", 1)
     train: float = option("share of patients to train on", 0.6)
     val: float = option("share of patients to tune on", 0.15)
     test: float = option("share of patients kept for the end", 0.25)
@@ -97,6 +98,7 @@ def recipe_of(options: Options) -> Recipe:
             pixel_mm=options.pixel_mm,
             sdd_mm=options.sdd_mm,
             source_isocentre_mm=options.source_isocenter_mm,
+            sites=options.sites,
             rotation_deg=options.rotation_deg,
             shift_mm=options.shift_mm,
             femur_deg=options.femur_deg,

@@ -26,13 +26,24 @@ class DisplayCurve:
     bits: int = 12
 
 
-def draw_curve(rng: np.random.Generator, *, bits: int = 12) -> DisplayCurve:
-    """A curve within what differs between vendors and settings."""
+_WITHIN_SITE, _SITE_STREAM = 0.1, 0x517E
+
+
+def draw_curve(rng: np.random.Generator, *, bits: int = 12, site: int | None = None) -> DisplayCurve:
+    """A curve within what differs between vendors and settings.
+
+    With a `site` the vendor's settings are that number's, and an image moves from them by a tenth of the whole range:
+    a department's unit processes its hips alike, though not to the last digit.
+    """
+    share = rng.uniform(size=4)
+    if site is not None:
+        unit = np.random.default_rng([site, _SITE_STREAM]).uniform(size=4)
+        share = np.clip(unit + _WITHIN_SITE * (share - 0.5), 0.0, 1.0)
     return DisplayCurve(
-        low=float(rng.uniform(0.0, 0.05)),
-        high=float(rng.uniform(0.985, 1.0)),
-        contrast=float(rng.uniform(1.0, 4.0)),
-        detail=float(rng.uniform(0.0, 0.7)),
+        low=float(0.05 * share[0]),
+        high=float(0.985 + 0.015 * share[1]),
+        contrast=float(1.0 + 3.0 * share[2]),
+        detail=float(0.7 * share[3]),
         bits=bits,
     )
 

@@ -52,6 +52,7 @@ class RadiographSimulationOptions:
     screen_mm: float = option("spread of light in the detector's screen, standard deviation in mm", 0.12)
     display: bool = option("log, window, contrast curve, detail and bit depth", True)
     bits: int = option("bit depth of the display values", 12)
+    site: int | None = option("number of the X-ray unit, whose processing hardly varies; not given: any unit's", None)
     rays: int = option("rays along each side of a pixel", 1)
     step_mm: float = option("step along a ray, mm", 1.0)
     table: bool = option("remove the table of the scanner from a real CT", True)
@@ -82,6 +83,7 @@ class StudyOptions:
     rotation_deg: float = option("spread of the patient's rotation about each camera axis, deg", 2.0)
     shift_mm: float = option("spread of the patient's shift along each camera axis, mm", 6.0)
     femur_deg: float = option("spread of each femur's own abduction, rotation and flexion about its head, deg", 3.0)
+    sites: int = option("X-ray units that took the radiographs, patients in turn; 0: every image is of its own", 1)
     train: float = option("share of patients to train on", 0.6)
     val: float = option("share of patients to tune on", 0.15)
     test: float = option("share of patients kept for the end", 0.25)
@@ -89,6 +91,8 @@ class StudyOptions:
     def __post_init__(self) -> None:
         if self.subjects < 1 or self.poses < 1:
             raise BadConfig("nothing to simulate", where="subjects, poses", mend="at least 1 of each")
+        if self.sites < 0:
+            raise BadConfig("sites is below zero", where=f"sites {self.sites}", mend="0 for one to every image")
         if not 300 <= self.sdd_mm <= 5000 or not 200 <= self.source_isocentre_mm < self.sdd_mm:
             distances = f"sdd_mm {self.sdd_mm:g}, source_isocentre_mm {self.source_isocentre_mm:g}"
             raise SuspectedUnit("distances of no radiograph", where=distances, mend="give mm, not m or cm")

@@ -86,7 +86,7 @@ def expose(
         signal = detector.noisy(quanta, pixel_mm, rng) * np.float32(scale)
     absorbed = -np.log(np.maximum(signal, np.float32(_SMALLEST)))
     if options.display:
-        absorbed = displayed(absorbed, patient, pixel_mm, draw_curve(rng, bits=options.bits))
+        absorbed = displayed(absorbed, patient, pixel_mm, draw_curve(rng, bits=options.bits, site=options.site))
     return Radiograph(
         pixels=np.asarray(absorbed, dtype=np.float32),
         pixel_mm=pixel_mm,
