@@ -8,13 +8,9 @@ lock; so a run that is killed at any point goes on where it was, and two runs at
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +19,13 @@ from hierbmd.data.halves import HalfFrame
 from hierbmd.data.manifest import Manifest, ManifestRow
 from hierbmd.data.pairs import DatasetCard, PairRecord
 from hierbmd.data.splits import SPLITS, SplitMember, check_leaks, split_subjects
-from hierbmd.errors import BadConfig, BadManifest, HierbmdError, MissingExtra, OutputUnwritable, Uncalibrated
+from hierbmd.errors import BadManifest, HierbmdError, OutputUnwritable, ProcessDied, Uncalibrated
 from hierbmd.geometry import Side, View
 from hierbmd.io.dataset import pair_path, write_dataset
 from hierbmd.io.manifest import read_manifest
 from hierbmd.io.tables import write_table
 from hierbmd.io.tasks import digest, fingerprint, only_one, read_result, write_result
+from hierbmd.parallel import in_processes, on_cluster
 
 if TYPE_CHECKING:
     from hierbmd.registration.pairing import Registrar
@@ -37,7 +34,6 @@ if TYPE_CHECKING:
 VERSION = 1
 REFUSAL_COLUMNS = ("subject", "side", "stage", "error_class", "reason", "line")
 _TASKS = "tasks"
-_CONNECT_S = 10
 _TRUE = ("1", "true", "yes")
 
 Progress = Callable[[int, int], None]
@@ -161,87 +157,25 @@ def _stored(out: Path, task: _Task) -> Any | None:
 def _run(
     tasks: Sequence[_Task], out: Path, options: PrepareOptions, registrar: Registrar | None
 ) -> Iterator[tuple[_Task, Any]]:
+    """Each task with its result, in the order in which they are done."""
+    do = partial(_do, options=options, registrar=registrar)
     if options.scheduler is not None:
-        yield from _on_cluster(tasks, options.scheduler, out, options, registrar)
-        return
-    workers = min(options.workers or len(os.sched_getaffinity(0)), max(len(tasks), 1))
-    if workers == 1:
-        for task in tasks:
-            yield task, _do(task, out, options, registrar)
-        return
-    left = {task.key: task for task in tasks}
-    try:
-        yield from _in_pool(left, workers, out, options, registrar)
-    except BrokenProcessPool:
-        # A process died (a decoder's crash, or memory). One task a pool from here on shows whose fault it was.
-        for task in list(left.values()):
-            try:
-                yield from _in_pool({task.key: task}, 1, out, options, registrar)
-            except BrokenProcessPool:
-                yield task, _died(task)
+        done = on_cluster(partial(do, out=out.resolve()), tasks, address=options.scheduler)
+    else:
+        done = in_processes(partial(do, out=out), tasks, workers=options.workers)
+    for task, result in done:
+        yield task, _refused(task, result) if isinstance(result, ProcessDied) else result
 
 
-def _in_pool(
-    left: dict[str, _Task], workers: int, out: Path, options: PrepareOptions, registrar: Registrar | None
-) -> Iterator[tuple[_Task, Any]]:
-    """Run tasks in processes of one thread each, taking those that are done out of `left`."""
-    # Spawned, not forked: a fork of a process whose libraries run threads may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_be_a_worker) as pool:
-        futures = {pool.submit(_do, task, out, options, registrar): task for task in left.values()}
-        try:
-            for future in as_completed(futures):
-                task, result = futures[future], future.result()
-                left.pop(task.key)
-                yield task, result
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _on_cluster(
-    tasks: Sequence[_Task], address: str, out: Path, options: PrepareOptions, registrar: Registrar | None
-) -> Iterator[tuple[_Task, Any]]:
-    """Run tasks on an existing Dask cluster; a task whose worker died is a refusal, as in a pool of processes."""
-    try:
-        from distributed import Client, KilledWorker
-        from distributed import as_completed as as_cluster_completed
-    except ImportError:
-        raise MissingExtra("a Dask scheduler needs dask and distributed", mend="pip install hierbmd[scale]") from None
-    try:
-        client = Client(address, timeout=_CONNECT_S)
-    except (OSError, ValueError) as error:
-        raise BadConfig(f"no Dask scheduler answers ({error})", where=address, mend="check --scheduler") from None
-    with client:
-        # Not pure: the files may have changed under the same names, and `_do` itself keeps what is done.
-        futures = {client.submit(_do, task, out.resolve(), options, registrar, pure=False): task for task in tasks}
-        for future in as_cluster_completed(list(futures)):
-            try:
-                yield futures[future], future.result()
-            except KilledWorker:
-                yield futures[future], _died(futures[future])
-
-
-def _be_a_worker() -> None:
-    """One thread, as the processes share the machine; and no life after the parent's, were it killed."""
-    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _died(task: _Task) -> dict[str, Any]:
-    reason = "the process that worked on it died: a damaged file, or too little memory"
-    refusal = {"side": task.row.side or "", "stage": "read", "error_class": "ProcessDied", "reason": reason}
+def _refused(task: _Task, error: HierbmdError) -> dict[str, Any]:
+    """The result of a task that gave no pair."""
+    side = "" if task.row.side is None else task.row.side.value
+    stage = "calibrate" if isinstance(error, Uncalibrated) else "read"
+    refusal = {"side": side, "stage": stage, "error_class": type(error).__name__, "reason": str(error)}
     return {"pairs": [], "refusals": [refusal]}
 
 
-def _do(task: _Task, out: Path, options: PrepareOptions, registrar: Registrar | None) -> Any:
+def _do(task: _Task, *, out: Path, options: PrepareOptions, registrar: Registrar | None) -> Any:
     """Do one task unless another process did it meanwhile; its images are written before its result."""
     from hierbmd.registration.row import make_row
 
@@ -255,10 +189,7 @@ def _do(task: _Task, out: Path, options: PrepareOptions, registrar: Registrar | 
         except OutputUnwritable:
             raise
         except HierbmdError as error:
-            side = "" if task.row.side is None else task.row.side.value
-            stage = "calibrate" if isinstance(error, Uncalibrated) else "read"
-            refusal = {"side": side, "stage": stage, "error_class": type(error).__name__, "reason": str(error)}
-            result = {"pairs": [], "refusals": [refusal]}
+            result = _refused(task, error)
         write_result(path, task.made_from, result)
     return result
 

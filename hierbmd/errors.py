@@ -138,5 +138,9 @@ class TrainingDiverged(HierbmdError):
     """A loss that became NaN or infinite."""
 
 
+class ProcessDied(HierbmdError):
+    """A process that worked on one task ended by itself; the other tasks go on."""
+
+
 class OutputUnwritable(HierbmdError):
     """The output folder cannot be written, or holds something else."""

@@ -17,7 +17,7 @@ from hierbmd.cli.main import COMMANDS
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
-    ("errors", "options", "units"),
+    ("errors", "options", "parallel", "units"),
     ("geometry",),
     ("data",),
     ("io",),

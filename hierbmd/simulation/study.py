@@ -11,12 +11,9 @@ import csv
 import dataclasses
 import hashlib
 import json
-import logging
-import multiprocessing
-import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +25,14 @@ from hierbmd.anatomy.regions import total_hip
 from hierbmd.data.density import RESEARCH_USE_ONLY
 from hierbmd.data.manifest import KNOWN_COLUMNS
 from hierbmd.data.splits import quantile_strata, split_subjects
-from hierbmd.errors import BadConfig, HierbmdError, OutputUnwritable
+from hierbmd.errors import BadConfig, HierbmdError, OutputUnwritable, ProcessDied
 from hierbmd.geometry import Matrix, ProjectionGeometry
 from hierbmd.io.atomic import atomic_path, read_json, write_json
 from hierbmd.io.calibration_file import write_calibration
 from hierbmd.io.dicom_write import DicomOptions, write_radiograph_dicom
 from hierbmd.io.geometry_file import geometry_to_json
 from hierbmd.io.image import write_labels, write_volume
+from hierbmd.parallel import in_processes
 from hierbmd.simulation.basis import Basis
 from hierbmd.simulation.bone_motion import with_moved_bones
 from hierbmd.simulation.cases import BONES, Case, real_case, virtual_case
@@ -44,8 +42,6 @@ from hierbmd.simulation.poses import draw_femur_motions, draw_geometry
 from hierbmd.simulation.radiograph import expose, materials_of
 
 TRUTH_VERSION = 1
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,7 +79,7 @@ def simulate_study(out: str | Path, recipe: Recipe, *, workers: int = 1) -> Iter
     """Make a study's files, yielding each subject's name and whether it was there already; the manifest comes last.
 
     Bytes do not depend on `workers` or on being stopped and called again. BadConfig when the folder holds subjects of
-    another recipe; OutputUnwritable when it cannot be written.
+    another recipe; OutputUnwritable when it cannot be written; ProcessDied when a worker did.
     """
     out = Path(out)
     digest = recipe.digest()
@@ -95,8 +91,11 @@ def simulate_study(out: str | Path, recipe: Recipe, *, workers: int = 1) -> Iter
             yield folder.name, True
         else:
             todo.append(index)
-    for name in _made(out, recipe, digest, todo, workers):
-        yield name, False
+    do = partial(_simulate_subject, out=out, recipe=recipe, digest=digest)
+    for index, result in in_processes(do, todo, workers=workers):
+        if isinstance(result, ProcessDied):
+            raise ProcessDied(result.what, where=subject_name(recipe, index), mend="fewer workers, then call it again")
+        yield result, False
     _write_tables(out, recipe, [subject_name(recipe, index) for index in indices])
 
 
@@ -106,14 +105,14 @@ def subject_name(recipe: Recipe, index: int) -> str:
     return f"{kind}{recipe.patient.seed:03d}-{index:05d}"
 
 
-def simulate_subject(out: str | Path, recipe: Recipe, index: int, digest: str | None = None) -> str:
+def _simulate_subject(index: int, *, out: Path, recipe: Recipe, digest: str) -> str:
     """Make all files of one subject, its truth last; returns its name."""
     seed = recipe.patient.seed
     if recipe.real_ct is None:
         case = virtual_case(index, recipe.patient)
     else:
         case = real_case(index, recipe.real_ct.ct, recipe.real_ct.labels, seed=seed)
-    folder = Path(out) / "subjects" / case.subject
+    folder = out / "subjects" / case.subject
     write_volume(folder / "ct.nii.gz", case.scan)
     write_labels(folder / "labels.nii.gz", case.labels)
     write_volume(folder / "density.nii.gz", case.density)
@@ -124,7 +123,7 @@ def simulate_subject(out: str | Path, recipe: Recipe, index: int, digest: str | 
         "version": TRUTH_VERSION,
         "simulated": True,
         "research_use_only": RESEARCH_USE_ONLY,
-        "recipe": digest or recipe.digest(),
+        "recipe": digest,
         "subject": case.subject,
         "seed": [seed, index],
         **case.person,
@@ -151,7 +150,9 @@ def _radiograph(folder: Path, case: Case, basis: Basis, recipe: Recipe, number: 
     motions = draw_femur_motions(rng, recipe.study, case.hip_centres_world_mm, case.labels.names_present)
     moved = with_moved_bones(basis, case.labels, motions)
     exposure_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    radiograph = expose(moved, geometry, options=recipe.radiograph, seed=exposure_seed)
+    site = site_of(recipe, index)
+    exposure = dataclasses.replace(recipe.radiograph, site=site)
+    radiograph = expose(moved, geometry, options=exposure, seed=exposure_seed)
     radiograph = dataclasses.replace(radiograph, source_isocentre_mm=recipe.study.source_isocentre_mm)
     name = f"radiograph_{pose:02d}.dcm"
     options = DicomOptions(
@@ -163,7 +164,13 @@ def _radiograph(folder: Path, case: Case, basis: Basis, recipe: Recipe, number: 
         uid_seed=f"hierbmd simulate {seed}",
     )
     write_radiograph_dicom(folder / name, radiograph, options)
-    return _pose_truth(name, geometry, motions, case, exposure_seed)
+    return {"site": site, **_pose_truth(name, geometry, motions, case, exposure_seed)}
+
+
+def site_of(recipe: Recipe, index: int) -> int | None:
+    """The number of the X-ray unit that takes a subject's radiographs; None where each image has its own."""
+    sites = recipe.study.sites
+    return recipe.radiograph.site if sites == 0 else recipe.patient.seed * 1000 + index % sites
 
 
 def _pose_truth(
@@ -200,29 +207,6 @@ def _side_truth(case: Case, side: str) -> dict[str, Any]:
         "total_hip_area_cm2": areal.area_cm2,
         "total_hip_vbmd_mg_cm3": volumetric_bmd_mg_cm3(case.density, region),
     }
-
-
-def _made(out: Path, recipe: Recipe, digest: str, todo: list[int], workers: int) -> Iterator[str]:
-    if workers <= 1 or len(todo) <= 1:
-        for index in todo:
-            yield simulate_subject(out, recipe, index, digest)
-        return
-    # Spawned, not forked: a fork of a process whose libraries run threads may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context, initializer=_one_thread) as pool:
-        futures = [pool.submit(simulate_subject, out, recipe, index, digest) for index in todo]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            for future in futures:
-                future.cancel()
-
-
-def _one_thread() -> None:
-    """Workers share the machine: one thread each."""
-    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
 
 
 def _is_done(folder: Path, digest: str) -> bool:

@@ -1,0 +1,101 @@
+"""The one way to spread tasks over processes, of this machine or of a Dask cluster; a process's death ends no run."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from hierbmd.errors import BadConfig, MissingExtra, ProcessDied
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_CONNECT_S = 10
+
+
+def in_processes(
+    do: Callable[[Item], Result], items: Sequence[Item], *, workers: int
+) -> Iterator[tuple[Item, Result | ProcessDied]]:
+    """Each item with what `do` gives for it, in the order in which they are done; a ProcessDied if its process died.
+
+    `workers` 0 takes every CPU that this process may use, and 1 works in this process. `do` and the items are pickled.
+    What `do` raises goes on to the caller, and the items not begun are left.
+    """
+    workers = min(workers or len(os.sched_getaffinity(0)), max(len(items), 1))
+    if workers == 1:
+        for item in items:
+            yield item, do(item)
+        return
+    left = dict(enumerate(items))
+    try:
+        yield from _in_pool(do, left, workers)
+    except BrokenProcessPool:
+        # A process died (a decoder's crash, or memory). One item a pool from here on shows whose fault it was.
+        for number, item in list(left.items()):
+            try:
+                yield from _in_pool(do, {number: item}, 1)
+            except BrokenProcessPool:
+                yield item, _died()
+
+
+def on_cluster(
+    do: Callable[[Item], Result], items: Sequence[Item], *, address: str
+) -> Iterator[tuple[Item, Result | ProcessDied]]:
+    """As `in_processes`, on the workers of an existing Dask cluster, which see the same files.
+
+    BadConfig when no scheduler answers at `address`; MissingExtra without dask and distributed.
+    """
+    try:
+        from distributed import Client, KilledWorker
+        from distributed import as_completed as as_cluster_completed
+    except ImportError:
+        raise MissingExtra("a Dask scheduler needs dask and distributed", mend="pip install hierbmd[scale]") from None
+    try:
+        client = Client(address, timeout=_CONNECT_S)
+    except (OSError, ValueError) as error:
+        raise BadConfig(f"no Dask scheduler answers ({error})", where=address, mend="check --scheduler") from None
+    with client:
+        # Not pure: the files may have changed under the same names.
+        futures = {client.submit(do, item, pure=False): item for item in items}
+        for future in as_cluster_completed(list(futures)):
+            try:
+                yield futures[future], future.result()
+            except KilledWorker:
+                yield futures[future], _died()
+
+
+def _in_pool(do: Callable[[Item], Result], left: dict[int, Item], workers: int) -> Iterator[tuple[Item, Result]]:
+    """Do items in processes of one thread each, taking those that are done out of `left`."""
+    # Spawned, not forked: a fork of a process whose libraries run threads may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_be_a_worker) as pool:
+        futures = {pool.submit(do, item): number for number, item in left.items()}
+        try:
+            for future in as_completed(futures):
+                result = future.result()
+                yield left.pop(futures[future]), result
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _be_a_worker() -> None:
+    """One thread, as the processes share the machine; and no life after the parent's, were it killed."""
+    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _died() -> ProcessDied:
+    return ProcessDied("the process that worked on it died: a damaged file, or too little memory")

@@ -1,0 +1,95 @@
+"""Tasks in processes: results by item, a death that ends no run, one thread a process, no orphans."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from hierbmd.errors import BadConfig, ProcessDied
+from hierbmd.parallel import in_processes, on_cluster
+
+# What runs in another process must be importable there; this file is not, so the functions are the standard library's.
+_DIVIDE = partial(divmod, 12)
+
+
+class _Bomb:
+    """What ends the process that unpickles it, as a decoder's crash would."""
+
+    def __reduce__(self):
+        return os._exit, (3,)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_each_item_comes_with_its_result(workers):
+    assert dict(in_processes(_DIVIDE, [1, 5, 7], workers=workers)) == {1: (12, 0), 5: (2, 2), 7: (1, 5)}
+    assert list(in_processes(_DIVIDE, [], workers=workers)) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_task_raises_goes_on(workers):
+    with pytest.raises(ZeroDivisionError):
+        list(in_processes(_DIVIDE, [0, 0, 0], workers=workers))
+
+
+def test_a_death_is_its_own_items_and_the_others_are_done():
+    bomb = _Bomb()
+    results = list(in_processes(repr, [1, bomb, 3], workers=2))
+    found = {id(item): result for item, result in results}
+    assert len(results) == 3
+    assert isinstance(found.pop(id(bomb)), ProcessDied)
+    assert sorted(found.values()) == ["1", "3"]
+
+
+def test_a_worker_has_one_thread(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    found = dict(in_processes(os.getenv, ["OMP_NUM_THREADS", "NUMBA_NUM_THREADS"], workers=2))
+    assert found == {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+
+
+def test_workers_end_with_a_killed_parent(tmp_path: Path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, pathlib, sys, time\n"
+        "from hierbmd.parallel import in_processes\n"
+        "def do(n):\n"
+        "    pathlib.Path(sys.argv[1], str(os.getpid())).touch()\n"
+        "    time.sleep(60)\n"
+        "if __name__ == '__main__':\n"
+        "    list(in_processes(do, [1, 2], workers=2))\n"
+    )
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    parent = subprocess.Popen([sys.executable, script, begun])
+    workers = _soon(lambda: [int(path.name) for path in begun.iterdir()], lambda found: len(found) == 2)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    assert _soon(lambda: [pid for pid in workers if _runs(pid)], lambda found: not found) == []
+
+
+def _soon(look, good, *, within_s=20.0):
+    """What `look` gives once it is good, or at the end of the time."""
+    end = time.monotonic() + within_s
+    while not good(found := look()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return found
+
+
+def _runs(pid: int) -> bool:
+    """Whether the process is there and no zombie that nobody waits for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_an_address_where_no_scheduler_answers_is_refused():
+    pytest.importorskip("distributed", reason="dask and distributed are the extra `scale`")
+    with pytest.raises(BadConfig, match="no Dask scheduler answers"):
+        list(on_cluster(_DIVIDE, [1], address="tcp://no-such-scheme:port"))
