@@ -28,8 +28,8 @@ from hierbmd.io.tasks import digest, fingerprint, only_one, read_result, write_r
 from hierbmd.parallel import in_processes, on_cluster
 
 if TYPE_CHECKING:
-    from hierbmd.registration.pairing import Registrar
-    from hierbmd.registration.row import RowOptions
+    from hierbmd.pairing.make import Registrar
+    from hierbmd.pairing.row import RowOptions
 
 VERSION = 1
 REFUSAL_COLUMNS = ("subject", "side", "stage", "error_class", "reason", "line")
@@ -177,7 +177,7 @@ def _refused(task: _Task, error: HierbmdError) -> dict[str, Any]:
 
 def _do(task: _Task, *, out: Path, options: PrepareOptions, registrar: Registrar | None) -> Any:
     """Do one task unless another process did it meanwhile; its images are written before its result."""
-    from hierbmd.registration.row import make_row
+    from hierbmd.pairing.row import make_row
 
     path = _result_path(out, task)
     with only_one(path):
@@ -203,7 +203,7 @@ def _assemble(
     kept: int,
 ) -> Prepared:
     """Write the tables from the tasks' results, in the manifest's order, the data set's card last."""
-    from hierbmd.registration.pair_files import QC_COLUMNS
+    from hierbmd.pairing.files import QC_COLUMNS
 
     pairs = [(task, pair) for task in tasks for pair in results[task.key]["pairs"]]
     records = [_with_row(pair["record"], task.row, splits) for task, pair in pairs]

@@ -24,9 +24,9 @@ from hierbmd.io.calibration_file import write_calibration
 from hierbmd.io.dataset import read_dataset
 from hierbmd.io.dicom_write import write_radiograph_dicom
 from hierbmd.io.image import write_labels, write_volume
+from hierbmd.pairing.make import PairingOptions
+from hierbmd.pairing.row import RowOptions
 from hierbmd.registration.outcome import BoneRegistration, Outcome, Uncertainty
-from hierbmd.registration.pairing import PairingOptions
-from hierbmd.registration.row import RowOptions
 
 CAMERA = Camera(1150.0, (128, 128), (3.2, 3.2))
 FRAME = HalfFrame((64, 128), (3.2, 3.2))

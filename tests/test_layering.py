@@ -23,7 +23,7 @@ LAYERS = (
     ("io",),
     ("anatomy", "calibration", "drr", "models", "physics"),
     ("baselines", "evaluation", "predict", "registration", "simulation"),
-    ("cohort", "report", "training"),
+    ("cohort", "pairing", "report", "training"),
     ("stages", "configs"),
     ("cli",),
 )

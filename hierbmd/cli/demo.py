@@ -116,9 +116,9 @@ def _prepare(manifest: Path, dataset: Path, options: Options) -> None:
     from hierbmd.cli._progress import progress
     from hierbmd.cohort import PrepareOptions, prepare
     from hierbmd.data.halves import HalfFrame
+    from hierbmd.pairing.make import PairingOptions
+    from hierbmd.pairing.row import RowOptions
     from hierbmd.registration.options import RegistrationOptions
-    from hierbmd.registration.pairing import PairingOptions
-    from hierbmd.registration.row import RowOptions
 
     # The simulated patients lie near where registration starts; two starts that agree find them as well as six.
     pairing = PairingOptions(registration=RegistrationOptions(starts=2))

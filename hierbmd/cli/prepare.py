@@ -14,7 +14,7 @@ from hierbmd.options import option
 
 if TYPE_CHECKING:
     from hierbmd.data.calibration import Calibration
-    from hierbmd.registration.row import RowOptions
+    from hierbmd.pairing.row import RowOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +72,9 @@ def run(options: Options) -> int:
 def _row_options(options: Options) -> RowOptions:
     from hierbmd.anatomy.regions import RegionOptions
     from hierbmd.data.halves import HalfFrame
+    from hierbmd.pairing.make import PairingOptions
+    from hierbmd.pairing.row import RowOptions
     from hierbmd.registration.options import RegistrationOptions
-    from hierbmd.registration.pairing import PairingOptions
-    from hierbmd.registration.row import RowOptions
 
     return RowOptions(
         pairing=PairingOptions(

@@ -30,7 +30,7 @@ def manifest(tmp_path):
     ],
 )
 def test_options_that_cannot_be_are_refused(manifest, tmp_path, capsys, monkeypatch, arguments, why):
-    monkeypatch.setattr("hierbmd.cohort._CONNECT_S", 0.5)
+    monkeypatch.setattr("hierbmd.parallel._CONNECT_S", 0.5)
     out = tmp_path / "out"
     assert main(["prepare", str(manifest), "--out", str(out), *arguments]) == 1
     assert why in capsys.readouterr().err

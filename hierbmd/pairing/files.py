@@ -13,7 +13,7 @@ from hierbmd.data.pairs import BONES, PairRecord, TrainingPair
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.io.dataset import write_pair
 from hierbmd.io.image import write_png
-from hierbmd.registration.pairing import MadePair
+from hierbmd.pairing.make import MadePair
 
 QC_COLUMNS = (
     *("pair_id", "subject", "side", "bmd_qct_g_cm2", "bmc_g", "area_cm2", "vbmd_mg_cm3", "region_bmd_at_pose_g_cm2"),

@@ -19,8 +19,8 @@ from hierbmd.io.calibration_file import read_calibration
 from hierbmd.io.ct import read_volume
 from hierbmd.io.labels import read_labels
 from hierbmd.io.radiograph import RadiographOptions, read_stated, resolve
-from hierbmd.registration.pair_files import quality_of, record_of, write_made_pair
-from hierbmd.registration.pairing import PairingOptions, Patient, Registrar, make_pairs
+from hierbmd.pairing.files import quality_of, record_of, write_made_pair
+from hierbmd.pairing.make import PairingOptions, Patient, Registrar, make_pairs
 from hierbmd.registration.patient import register_bones
 from hierbmd.registration.start import start_geometry
 

@@ -1,0 +1,1 @@
+"""From one patient's CT and radiographs to training pairs: measured, registered, projected, written."""
