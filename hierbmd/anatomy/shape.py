@@ -130,3 +130,13 @@ def _coverage(directions: Matrix) -> float:
     width = np.sqrt(1.0 - height**2)
     even = np.column_stack([width * np.cos(turn), width * np.sin(turn), height])
     return float(np.mean((even @ directions.T).max(axis=1) > np.cos(np.radians(8.0))))
+
+
+def across_mm(offsets: Matrix, direction: Vector) -> NDArray[np.float64]:
+    """How far points, as offsets (n, 3) from a point on a line, lie from that line along a unit vector."""
+    return np.asarray(np.linalg.norm(offsets - np.outer(offsets @ direction, direction), axis=1))
+
+
+def unit_vector(vector: Vector) -> Vector:
+    """The vector at length 1."""
+    return np.asarray(vector / np.linalg.norm(vector))

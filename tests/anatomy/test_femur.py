@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial import Delaunay
 from scipy.spatial.transform import Rotation
 
-from hierbmd.anatomy import femur as module
+from hierbmd.anatomy import shaft as module
 from hierbmd.anatomy.femur import femur_axes
 from hierbmd.errors import BadRegion
 from hierbmd.geometry import Grid, Side, rigid_matrix, transform_points
