@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hierbmd.data.halves import Half
     from hierbmd.data.pairs import TrainingPair
 
@@ -25,6 +27,24 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real data: set HIERBMD_DATA or put shared/data beside the project")
     return folder
+
+
+@pytest.fixture(scope="session")
+def edited() -> Callable[..., Path]:
+    """`edited(path, **tags)` sets tags of a DICOM file, takes those away that are None, and returns its path."""
+    import pydicom
+
+    def edit(path: Path, **tags: object) -> Path:
+        dataset = pydicom.dcmread(path)
+        for name, value in tags.items():
+            if value is None:
+                delattr(dataset, name)
+            else:
+                setattr(dataset, name, value)
+        dataset.save_as(path)
+        return path
+
+    return edit
 
 
 _SPLIT_OF = ["train"] * 10 + ["val"] * 2 + ["test"] * 12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,17 +27,6 @@ def letter_r() -> np.ndarray:
 
 def radiograph(view: View = View.AP, side: Side = Side.RIGHT) -> Radiograph:
     return Radiograph(letter_r(), (0.2, 0.3), 1150.0, 900.0, view, side)
-
-
-def edited(path: Path, **tags: object) -> Path:
-    dataset = pydicom.dcmread(path)
-    for name, value in tags.items():
-        if value is None:
-            delattr(dataset, name)
-        else:
-            setattr(dataset, name, value)
-    dataset.save_as(path)
-    return path
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
@@ -87,7 +77,7 @@ def test_an_image_hung_otherwise_is_turned_to_its_view(tmp_path: Path, orientati
     assert back.pixel_mm == (0.2, 0.3)
 
 
-def test_a_pa_film_hung_the_usual_way_is_turned_to_the_detector(tmp_path: Path) -> None:
+def test_a_pa_film_hung_the_usual_way_is_turned_to_the_detector(tmp_path: Path, edited: Callable[..., Path]) -> None:
     write_radiograph_dicom(tmp_path / "r.dcm", radiograph(View.PA), DicomOptions(bits_stored=8))
     back = read_radiograph(edited(tmp_path / "r.dcm", PatientOrientation=["L", "F"]))
     np.testing.assert_array_equal(back.pixels / 255, letter_r()[:, ::-1])
@@ -106,13 +96,13 @@ def test_signed_and_odd_depths_with_stray_high_bits(tmp_path: Path, signed: bool
     np.testing.assert_array_equal(read_radiograph(tmp_path / "x.dcm").pixels, true)
 
 
-def test_rescale_and_modality_lut_are_applied_before_polarity(tmp_path: Path) -> None:
+def test_rescale_and_modality_lut_are_applied_before_polarity(tmp_path: Path, edited: Callable[..., Path]) -> None:
     write_radiograph_dicom(tmp_path / "x.dcm", radiograph(), DicomOptions(bits_stored=8, photometric="MONOCHROME1"))
     back = read_radiograph(edited(tmp_path / "x.dcm", RescaleSlope="2", RescaleIntercept="-100"))
     np.testing.assert_allclose(back.pixels, np.where(letter_r() > 0, 410, -100))
 
 
-def test_for_processing_images_go_by_the_sign_and_the_logarithm(tmp_path: Path) -> None:
+def test_for_processing_images_go_by_the_sign_and_the_logarithm(tmp_path: Path, edited: Callable[..., Path]) -> None:
     options = DicomOptions(bits_stored=12, photometric="MONOCHROME1")
     write_radiograph_dicom(tmp_path / "x.dcm", radiograph(), options)
     linear = edited(
@@ -126,12 +116,14 @@ def test_for_processing_images_go_by_the_sign_and_the_logarithm(tmp_path: Path) 
     np.testing.assert_allclose(back.pixels, np.where(letter_r() > 0, np.log(4095 / 0.5), 0.0), rtol=1e-6)
 
 
-def test_side_spelled_by_the_series_alone(tmp_path: Path) -> None:
+def test_side_spelled_by_the_series_alone(tmp_path: Path, edited: Callable[..., Path]) -> None:
     write_radiograph_dicom(tmp_path / "x.dcm", radiograph())
     assert read_radiograph(edited(tmp_path / "x.dcm", ImageLaterality=None, Laterality="L")).side is Side.LEFT
 
 
-def test_spacing_calibrated_to_the_patient_is_carried_to_the_detector(tmp_path: Path) -> None:
+def test_spacing_calibrated_to_the_patient_is_carried_to_the_detector(
+    tmp_path: Path, edited: Callable[..., Path]
+) -> None:
     write_radiograph_dicom(tmp_path / "x.dcm", radiograph())
     path = edited(
         tmp_path / "x.dcm",
