@@ -145,7 +145,7 @@ def _plots(read: Results) -> str:
             alt=f"Bland-Altman plot, {points}: "
             + ", ".join(f"{name} {number(level, 'g/cm2')}" for name, level in levels.items())
             + ".",
-            caption="Bland-Altman: the solid line is the bias, the dashed ones bias -+ 1.96 SD.",
+            caption="Bland-Altman: the solid line is the bias, the dashed ones bias \N{PLUS-MINUS SIGN} 1.96 SD.",
         )
         + "</div>"
     )

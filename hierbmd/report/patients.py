@@ -3,67 +3,84 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hierbmd.data.pairs import TrainingPair
 from hierbmd.report import pictures
+from hierbmd.report.pictures import DensityLook
 from hierbmd.report.results import Results
 from hierbmd.report.words import figure, number
 
 
 def patients_section(read: Results) -> str:
-    """The shown patients, lowest reference BMD first; they were chosen without a look at any prediction."""
+    """The shown patients, lowest reference BMD first; they were chosen without a look at any prediction.
+
+    Patients go by their place on this page: their ids stay in predictions.csv.
+    """
     if not read.shown:
         return '<p class="note">No density images were kept.</p>'
     intro = (
         "Spread evenly over the reference BMD, from lowest to highest, chosen without looking at a prediction. Left "
-        "hips are mirrored to look like right ones, as the model sees them; density images share one colour scale. "
+        "hips are mirrored to look like right ones, as the model sees them. Density images share one frame and one "
+        "colour scale, which ends at the 99.5th percentile. "
         f"T-scores are against {read.metrics['reference_population']}; a DXA reference, so they are nominal."
     )
-    return f'<p class="note">{escape(intro)}</p>' + "".join(_patient(read, row) for row in read.shown)
+    shown = [_Shown(n, row, read.pair(row), read.predicted_density(row)) for n, row in enumerate(read.shown, start=1)]
+    look = pictures.density_look([(one.predicted, one.pair.region) for one in shown])
+    return f'<p class="note">{escape(intro)}</p>' + "".join(_patient(read, one, look) for one in shown)
 
 
-def _patient(read: Results, row: int) -> str:
-    cells, pair = read.rows[row - 1], read.pair(row)
-    side = escape(cells["side"])
-    look = "mirrored to look like a right one" if pair.record.mirrored else "as on the film"
-    overlays = read.overlays(row)
-    shown = [
-        figure(
-            pictures.png_file(path),
+@dataclass(frozen=True)
+class _Shown:
+    """One patient of the page: the place on it (from 1), the row of predictions.csv, the pair, the prediction."""
+
+    place: int
+    row: int
+    pair: TrainingPair
+    predicted: NDArray[np.float32]
+
+
+def _patient(read: Results, one: _Shown, look: DensityLook) -> str:
+    cells = read.rows[one.row - 1]
+    mirrored = ", mirrored to look like a right one" if one.pair.record.mirrored else ""
+    title = f"Patient {one.place} of {len(read.shown)}: {escape(cells['side'])} hip"
+    return (
+        f'<article class="patient"><h3>{title}<span class="aside">{mirrored}; row {one.row} of predictions.csv</span>'
+        f'</h3>{_values(cells)}<div class="pictures">{_radiograph_figure(read, one)}{_density_figure(read, one, look)}'
+        "</div></article>"
+    )
+
+
+def _radiograph_figure(read: Results, one: _Shown) -> str:
+    """The strip that `prepare` left, which holds the radiograph and its overlay; the radiograph alone without."""
+    side = escape(one.pair.record.side)
+    overlay = read.overlay(one.row)
+    if overlay is not None:
+        return figure(
+            pictures.png_file(overlay),
             alt=f"Radiograph of the {side} hip, bone bright; the same with the outlines of the registered bones and of "
             "the measured region; and the bones' areal density at those poses.",
             caption="radiograph; registered hemipelvis, femur and region outlined; registered bones",
         )
-        for path in overlays
-    ] or [
-        figure(
-            pictures.radiograph(pair.radiograph, pixel_mm=read.dataset.card.frame.pixel_mm),
-            alt=f"Radiograph of the {side} hip, bone bright.",
-            caption="radiograph",
-        )
-    ]
-    shown.append(_density_figure(read, row, pair.region))
-    return (
-        f'<article class="patient"><h3>Row {row} of predictions.csv: {side} hip, {look}</h3>'
-        f'{_values(cells)}<div class="pictures">{"".join(shown)}</div></article>'
+    return figure(
+        pictures.radiograph(one.pair.radiograph, pixel_mm=read.dataset.card.frame.pixel_mm),
+        alt=f"Radiograph of the {side} hip, bone bright.",
+        caption="radiograph",
     )
 
 
-def _density_figure(read: Results, row: int, true: NDArray[np.float32]) -> str:
-    picture = pictures.densities(
-        read.predicted_density(row),
-        true,
-        pixel_mm=read.dataset.card.frame.pixel_mm,
-        peak_g_cm2=read.metrics["density_peak_g_cm2"],
-    )
+def _density_figure(read: Results, one: _Shown, look: DensityLook) -> str:
+    picture = pictures.densities(one.predicted, one.pair.region, pixel_mm=read.dataset.card.frame.pixel_mm, look=look)
+    error = number(float(read.rows[one.row - 1]["density_mae_g_cm2"]), "g/cm2")
     alt = (
         "Predicted and true areal-density image of the region on one colour scale in g/cm2, and their difference; mean "
-        f"absolute error on the bone {number(float(read.rows[row - 1]['density_mae_g_cm2']), 'g/cm2')}."
+        f"absolute error on the bone {error}."
     )
-    return figure(picture, alt=alt, caption="areal density of the region")
+    return figure(picture, alt=alt, caption=f"areal density of the region; mean absolute error on the bone {error}")
 
 
 def _values(cells: Mapping[str, str]) -> str:

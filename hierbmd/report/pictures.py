@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,10 @@ _STYLE: Any = {
 }
 _WINDOW_PERCENTILES = (1.0, 99.5)
 """What a radiograph is windowed to for the eye."""
+_TOP_PERCENTILE = 99.5
+"""Where the colours of areal densities end."""
+_BONE_FROM_G_CM2 = 0.05
+"""Areal density from which a pixel counts as bone when a picture is framed."""
 
 
 def png_file(path: Path) -> str:
@@ -42,16 +48,53 @@ def radiograph(pixels: Image, *, pixel_mm: tuple[float, float]) -> str:
     return _png(_image_panels([("", pixels, {"cmap": "gray", "vmin": low, "vmax": high})], pixel_mm))
 
 
-def densities(predicted: Image, true: Image, *, pixel_mm: tuple[float, float], peak_g_cm2: float) -> str:
-    """Predicted and true areal density (H, W) on one colour scale, 0 to the peak, and their difference on its own."""
-    scale = {"cmap": "magma", "vmin": 0.0, "vmax": peak_g_cm2}
-    spread = {"cmap": "RdBu_r", "vmin": -peak_g_cm2 / 4, "vmax": peak_g_cm2 / 4}
+@dataclass(frozen=True)
+class DensityLook:
+    """How the density images of one report are shown, all alike: the part of the frame, and where the colours end."""
+
+    rows: slice
+    columns: slice
+    peak_g_cm2: float
+    difference_g_cm2: float
+
+
+def density_look(pairs: Sequence[tuple[Image, Image]]) -> DensityLook:
+    """One look for every (predicted, true) areal density (H, W) of a report.
+
+    The box that holds all true regions with a margin; colours up to a high percentile of what is bone in any of them,
+    so that a few bright pixels of cortex do not darken the rest.
+    """
+    true = np.max([true for _, true in pairs], axis=0) > _BONE_FROM_G_CM2
+    rows, columns = (_span(true.any(axis=axis)) for axis in (1, 0))
+    shown = np.stack([[image[rows, columns] for image in pair] for pair in pairs])
+    bone = shown[shown > _BONE_FROM_G_CM2]
+    difference = np.abs(shown[:, 0] - shown[:, 1])[shown.max(axis=1) > _BONE_FROM_G_CM2]
+    peak, apart = (float(np.percentile(x, _TOP_PERCENTILE)) if x.size else 1.0 for x in (bone, difference))
+    return DensityLook(rows, columns, peak, max(apart, 1e-3))
+
+
+def _span(there: NDArray[np.bool_]) -> slice:
+    """From the first to the last that is there, with a margin; everything where nothing is."""
+    found = np.flatnonzero(there)
+    if not found.size:
+        return slice(0, there.size)
+    margin = max(2, (int(found[-1]) - int(found[0])) // 6)
+    return slice(max(0, int(found[0]) - margin), min(there.size, int(found[-1]) + margin + 1))
+
+
+def densities(predicted: Image, true: Image, *, pixel_mm: tuple[float, float], look: DensityLook) -> str:
+    """Predicted and true areal density (H, W) on one colour scale, and their difference on its own."""
+    scale = {"cmap": "magma", "vmin": 0.0, "vmax": look.peak_g_cm2}
+    spread = {"cmap": "RdBu_r", "vmin": -look.difference_g_cm2, "vmax": look.difference_g_cm2}
+    predicted, true = (image[look.rows, look.columns] for image in (predicted, true))
     panels = [("predicted", predicted, scale), ("true", true, scale), ("predicted - true", predicted - true, spread)]
     with rc_context(_STYLE):
         figure = _image_panels(panels, pixel_mm)
         axes = figure.axes
-        figure.colorbar(axes[1].images[0], ax=axes[:2], label="areal density (g/cm2)", fraction=0.05, pad=0.03)
-        figure.colorbar(axes[2].images[0], ax=axes[2], label="difference (g/cm2)", fraction=0.1, pad=0.06)
+        bar: Any = {"fraction": 0.05, "pad": 0.03, "aspect": 24}
+        figure.colorbar(axes[1].images[0], ax=axes[:2], label="areal density (g/cm2)", extend="max", **bar)
+        bar["fraction"] = 0.1
+        figure.colorbar(axes[2].images[0], ax=axes[2], label="difference (g/cm2)", extend="both", **bar)
         return _png(figure)
 
 
@@ -87,6 +130,8 @@ def bland_altman(
                     f"{name} {level:+.3f}",
                     (1.0, level),
                     xycoords=("axes fraction", "data"),
+                    xytext=(0, 2),
+                    textcoords="offset points",
                     ha="right",
                     va="bottom",
                     fontsize=9,
@@ -106,7 +151,7 @@ def _image_panels(panels: list[tuple[str, Image, dict[str, Any]]], pixel_mm: tup
     aspect = pixel_mm[1] / pixel_mm[0]
     tall = 3.3
     wide = tall * width_px / (height_px * aspect)
-    figure = Figure(figsize=(wide * len(panels) + (2.0 if len(panels) > 1 else 0), tall), layout="constrained")
+    figure = Figure(figsize=(wide * len(panels) + (1.7 if len(panels) > 1 else 0), tall), layout="constrained")
     for axes, (title, image, look) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
         axes.imshow(image, aspect=aspect, interpolation="nearest", **look)
         axes.set_title(title, fontsize=10)

@@ -43,10 +43,10 @@ class Results:
         """The predicted areal density of a row (from 1), (H, W) g/cm2, in the canonical frame."""
         return read_mha_image(density_file(self.folder, row)).pixels
 
-    def overlays(self, row: int) -> tuple[Path, ...]:
+    def overlay(self, row: int) -> Path | None:
         """The registration overlay that `prepare` left for a row's pair, if it did."""
         path = self.dataset.folder / "qc" / f"{self.rows[row - 1]['pair_id']}.png"
-        return (path,) if path.is_file() else ()
+        return path if path.is_file() else None
 
 
 def read_results(folder: str | Path, dataset: str | Path) -> Results:

@@ -17,6 +17,7 @@ from hierbmd.evaluation.run import evaluate
 from hierbmd.io.dataset import read_dataset
 from hierbmd.io.image import write_png
 from hierbmd.report.page import write_report
+from hierbmd.report.pictures import density_look
 from hierbmd.report.words import estimate, number
 
 
@@ -112,6 +113,34 @@ def test_overlays_and_refusals_of_the_data_set_are_shown_and_escaped(evaluated, 
     assert sum("outlines of the registered bones" in image["alt"] for image in page.images) == 1
     assert "<b>diverged</b>" in text
     assert "p99" not in text
+
+
+def test_patients_are_headed_by_their_place_and_side(report):
+    _, text = read_page(report)
+    assert re.search(r"Patient 1 of 2: (left|right) hip .{0,40}row \d+ of predictions\.csv", text)
+    assert "Patient 2 of 2" in text
+
+
+def test_density_images_share_one_frame_and_one_scale():
+    pairs = []
+    for top, left, level in ((20, 10, 0.5), (26, 12, 1.0)):
+        true = np.zeros((64, 32), np.float32)
+        true[top : top + 24, left : left + 12] = level
+        predicted = true + 0.2 * (true > 0)
+        predicted[0, 0] = 1.0  # a speck far from any true region does not widen the frame
+        pairs.append((predicted.astype(np.float32), true))
+    pairs[0][1][22, 12] = 40.0  # nor does one bright pixel of many hundreds darken the rest
+    look = density_look(pairs)
+    assert (look.rows.start, look.rows.stop) == (20 - 4, 50 + 4)
+    assert (look.columns.start, look.columns.stop) == (10 - 2, 24 + 2)
+    assert look.peak_g_cm2 == pytest.approx(1.2, rel=0.01)
+    assert look.difference_g_cm2 == pytest.approx(0.2, rel=0.01)
+
+
+def test_a_report_without_any_bone_shows_the_whole_frame():
+    empty = np.zeros((8, 6), np.float32)
+    look = density_look([(empty, empty)])
+    assert (look.rows, look.columns, look.peak_g_cm2) == (slice(0, 8), slice(0, 6), 1.0)
 
 
 def test_a_folder_without_results_is_refused(tmp_path, hip_dataset):
