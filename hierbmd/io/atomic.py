@@ -44,4 +44,5 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise BadConfig(f"not a readable JSON file ({error})", where=path, mend="check the file") from None
+        reason = getattr(error, "strerror", None) or error
+        raise BadConfig(f"not a readable JSON file ({reason})", where=path, mend="check the file") from None

@@ -53,7 +53,7 @@ def decoding(kind: str, path: str | Path, *more: type[Exception]) -> Iterator[No
             warnings.simplefilter("ignore")
             yield
     except raised as error:
-        raise unreadable(kind, path, error.strerror if isinstance(error, OSError) else error) from error
+        raise unreadable(kind, path, getattr(error, "strerror", None) or error) from error
 
 
 def require_file(kind: str, path: str | Path) -> Path:
