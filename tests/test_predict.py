@@ -162,6 +162,39 @@ def test_both_sides_get_a_folder_each(
     assert results["pelvis_left"]["bmd_g_cm2"] != results["pelvis_right"]["bmd_g_cm2"]
 
 
+def test_radiographs_of_one_name_get_a_folder_each(
+    tiny_runs: dict[str, Path], halves: tuple[NDArray[np.float32], ...], tmp_path: Path
+) -> None:
+    files = [tmp_path / who / name for who, name in (("a", "hip.mha"), ("b", "hip.mha"))]
+    for path, pixels in zip(files, halves, strict=True):
+        path.parent.mkdir()
+        write_mha_image(path, pixels, pixel_mm=PIXEL_MM)
+    out = tmp_path / "out"
+    arguments = ["--model", str(tiny_runs["synthesize"]), "--out", str(out), *STATED, "--side", "right"]
+    assert main(["predict", *map(str, files), *arguments]) == 0
+    results = {p.name: json.loads((p / "prediction.json").read_text()) for p in out.iterdir()}
+    assert set(results) == {"a_hip", "b_hip"}
+    assert results["a_hip"]["radiograph_sha256"] != results["b_hip"]["radiograph_sha256"]
+
+
+def test_one_radiograph_given_twice_is_refused(
+    tiny_runs: dict[str, Path],
+    halves: tuple[NDArray[np.float32], ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_mha_image(tmp_path / "hip.mha", halves[0], pixel_mm=PIXEL_MM)
+    arguments = [str(tmp_path / "hip.mha")] * 2 + [
+        "--model",
+        str(tiny_runs["synthesize"]),
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    assert main(["predict", *arguments, *STATED, "--side", "right"]) == 1
+    assert "a radiograph twice" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
 def test_a_reference_of_another_region_is_refused(
     tiny_runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hierbmd.cli._options import parse
 from hierbmd.cli._radiograph import RadiographFlags
 from hierbmd.data.density import RESEARCH_USE_ONLY, DensityClass, Reference, ReferenceName, reference_for
+from hierbmd.errors import BadConfig
 from hierbmd.geometry import Side
 from hierbmd.options import option
 
@@ -47,10 +49,12 @@ def predict(options: Options) -> list[Path]:
     reference = reference_for(options.reference, predictor.card.region)
     images = [(path, read_radiograph(path, options.stated)) for path in map(Path, options.radiographs)]
     tasks = [(path, image, side) for path, image in images for side in sides_shown(image)]
+    names = dict(zip((path for path, _ in images), _folder_names([path for path, _ in images]), strict=True))
     folders = []
     for path, image, side in tasks:
         prediction, half = predict_radiograph(image, predictor, side)
-        folder = options.out if len(tasks) == 1 else options.out / _folder_name(path, image, side)
+        name = f"{names[path]}_{side}" if image.side == Side.BOTH else names[path]
+        folder = options.out if len(tasks) == 1 else options.out / name
         result = result_of(prediction, predictor, reference)
         result["radiograph_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
         result["top_left_on_radiograph_px"] = _top_left_px(image, half)
@@ -80,8 +84,16 @@ def result_of(prediction: Prediction, predictor: Predictor, reference: Reference
     }
 
 
-def _folder_name(path: Path, image: Radiograph, side: Side) -> str:
-    return f"{path.stem}_{side}" if image.side == Side.BOTH else path.stem
+def _folder_names(paths: Sequence[Path]) -> list[str]:
+    """A folder's name for each file: its own, with as many of its folders before it as tell it from the others."""
+    whole = [path.absolute() for path in paths]
+    for last in ([path.stem for path in whole], [path.name for path in whole]):
+        parts = [(*path.parts[1:-1], name) for path, name in zip(whole, last, strict=True)]
+        for depth in range(1, max(map(len, parts)) + 1):
+            names = ["_".join(one[-depth:]) for one in parts]
+            if len(set(names)) == len(names):
+                return names
+    raise BadConfig("a radiograph twice", where=", ".join(map(str, paths)), mend="give each once")
 
 
 def _top_left_px(image: Radiograph, half: Half) -> list[float]:
