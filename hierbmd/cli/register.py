@@ -78,12 +78,16 @@ def _bones(options: Options, labels: LabelMap) -> tuple[str, ...]:
 
 
 def _start(options: Options, radiograph: Radiograph, labels: LabelMap, bones: tuple[str, ...]) -> ProjectionGeometry:
+    from hierbmd.geometry import Side
     from hierbmd.io.geometry_file import read_geometry
+    from hierbmd.registration.patient import DEFAULT_BONES
     from hierbmd.registration.start import start_geometry
 
     if options.geometry is not None:
         return read_geometry(options.geometry)
-    return start_geometry(radiograph, labels, bones)
+    # A radiograph of both hips is centred between them, whichever bone is asked for.
+    both = [name for name in DEFAULT_BONES if name in labels.names_present] if radiograph.side == Side.BOTH else []
+    return start_geometry(radiograph, labels, both or bones)
 
 
 def _say(found: dict[str, BoneRegistration], out: Path) -> None:

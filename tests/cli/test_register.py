@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hierbmd.cli.main import main
+from hierbmd.cli.register import Options, _start
+from hierbmd.data.radiograph import Radiograph
 from hierbmd.data.volume import LabelMap, Volume
-from hierbmd.geometry import Camera, Grid, Placement, ProjectionGeometry, View, moved, transform_points
+from hierbmd.geometry import Camera, Grid, Placement, ProjectionGeometry, Side, View, moved, transform_points
 from hierbmd.io.geometry_file import write_geometry
 from hierbmd.io.image import write_labels, write_mha_image, write_volume
 from hierbmd.registration.body import make_body, surface_points
@@ -83,6 +86,19 @@ def test_from_options_alone(files, tmp_path):
     error = target_error(np.array(bone["camera_from_world"]), truth, surface_points(labels, NAME))
     assert bone["outcome"] == "converged"
     assert error.in_plane_mm < 0.5
+
+
+@pytest.mark.parametrize(("side", "centre_x_mm"), [(Side.RIGHT, -80.0), (Side.BOTH, 0.0)])
+def test_a_radiograph_of_both_hips_is_centred_between_them_whichever_bone_is_asked_for(side, centre_x_mm):
+    ids = np.zeros((21, 5, 5), np.uint8)
+    ids[2, 2, 2], ids[18, 2, 2] = 76, 75
+    matrix = np.diag([10.0, 10.0, 10.0, 1.0])
+    matrix[:3, 3] = [-100.0, -20.0, -20.0]
+    labels = LabelMap(ids, Grid(ids.shape, matrix), {"femur_left": 75, NAME: 76})
+    image = Radiograph(np.zeros((96, 96), np.float32), (2.5, 2.5), 1000.0, 850.0, View.AP, side)
+    options = Options(ct=Path("ct"), radiograph=Path("x"), labels=Path("l"), out=Path("o"), bones=(NAME,))
+    start = _start(options, image, labels, (NAME,))
+    assert transform_points(start.camera_from_world, np.array([centre_x_mm, 0.0, 0.0])) == pytest.approx([0, 0, 850.0])
 
 
 @pytest.mark.parametrize("missing", ["--sdd-mm", "--source-isocenter-mm"])
