@@ -123,7 +123,9 @@ def test_a_run_folder_says_what_it_was(tiny_runs: dict[str, Path]) -> None:
         with (folder / "curves.csv").open() as stream:
             rows = list(csv.DictReader(stream))
         assert [int(row["epoch"]) for row in rows] == list(range(len(rows)))
-        assert float(rows[-1]["train/loss"]) < float(rows[0]["train/loss"])
+        # Not the sum of the losses, for the adversary's part grows as it learns; and single epochs of so few are noisy.
+        learnt = [float(row["train/bmd" if stage == "regress" else "train/l1"]) for row in rows]
+        assert min(learnt[1:]) < learnt[0]
 
 
 def test_no_path_of_this_machine_is_in_card_or_run(tiny_runs: dict[str, Path], readable_dataset: Path) -> None:
