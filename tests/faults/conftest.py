@@ -1,0 +1,26 @@
+"""A sound DICOM series to damage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hierbmd.data.volume import Volume
+from hierbmd.geometry import Grid
+from hierbmd.io.dicom_write import write_ct_dicom
+
+
+@pytest.fixture
+def sound_ct() -> Volume:
+    """A CT in HU of 12 x 10 x 8 voxels, 1 x 1 x 2 mm."""
+    values = np.random.default_rng(5).normal(-100, 300, (12, 10, 8)).astype(np.float32)
+    return Volume(values, Grid((12, 10, 8), np.diag([1.0, 1.0, 2.0, 1.0])))
+
+
+@pytest.fixture
+def series(tmp_path: Path, sound_ct: Volume) -> Path:
+    """The folder of its slices, slice_0000.dcm to slice_0007.dcm."""
+    write_ct_dicom(tmp_path / "series", sound_ct)
+    return tmp_path / "series"
