@@ -21,8 +21,6 @@ MU_WATER_PER_MM = 0.01929
 G_CM2_PER_MG_CM3_MM = 1e-4
 """Areal density of 1 mg/cm3 over 1 mm: 1e-3 g/mg times 0.1 cm/mm."""
 
-MM_PER_M = 1000.0
-
 LSC_FACTOR = 2.77
 """Least significant change over precision error at 95 % confidence, 1.96 * sqrt(2) (ISCD official positions)."""
 
@@ -38,8 +36,3 @@ def attenuation_per_mm_from_hu(hu: Array) -> Array:
 def density_mg_cm3_from_hu(hu: Array, *, slope: float, intercept: float) -> Array:
     """Bone mineral density in mg/cm3 from Hounsfield units: slope * HU + intercept, never below zero."""
     return np.maximum(slope * hu + intercept, 0.0)
-
-
-def areal_g_cm2_from_mg_cm3_mm(integral_mg_cm3_mm: Array) -> Array:
-    """Areal density in g/cm2 from the line integral of density in mg/cm3 over mm."""
-    return integral_mg_cm3_mm * G_CM2_PER_MG_CM3_MM

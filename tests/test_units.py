@@ -8,7 +8,7 @@ from hierbmd import units
 
 def test_areal_density_of_a_slab_is_density_times_thickness():
     # 1 g/cm3 = 1000 mg/cm3 over 1 cm = 10 mm is 1 g/cm2.
-    assert units.areal_g_cm2_from_mg_cm3_mm(1000.0 * 10.0) == pytest.approx(1.0)
+    assert pytest.approx(1.0) == 1000.0 * 10.0 * units.G_CM2_PER_MG_CM3_MM
 
 
 def test_water_air_and_padding_attenuate_as_the_hounsfield_scale_says():

@@ -95,8 +95,6 @@ def standard_view(grid: Grid, region: Mask, axes: FemurAxes) -> tuple[Camera, Ma
     beam = axes.frontal_normal
     across = np.cross(down, beam)
     rotation = np.stack([across / np.linalg.norm(across), down, beam])
-    if np.linalg.det(rotation) < 0:
-        rotation[0] = -rotation[0]
     points = transform_points(grid.world_from_index, np.argwhere(region).astype(np.float64))
     centre = points.mean(axis=0)
     reach_mm = np.abs((points - centre) @ rotation[:2].T).max(axis=0) + 2.0 * grid.spacing_mm.max()

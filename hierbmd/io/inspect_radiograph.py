@@ -12,8 +12,6 @@ from hierbmd.io import guards
 from hierbmd.io.orientation import view_orientation
 from hierbmd.io.radiograph import RadiographOptions, StatedRadiograph, read_stated, resolve
 
-_CLIPPED_SHARE = 1e-3
-
 
 def inspect_radiograph(
     path: Path, *, max_gib: float = guards.DEFAULT_MAX_GIB

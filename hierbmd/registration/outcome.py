@@ -22,10 +22,6 @@ class Outcome(enum.Enum):
     DIVERGED = "diverged: the steps ran out before the pose settled"
 
 
-AXES = ("rx_deg", "ry_deg", "rz_deg", "tx_mm", "ty_mm", "tz_mm")
-"""The six axes of a pose error, in camera axes about the bone's centroid; tz is depth, along the beam."""
-
-
 @dataclass(frozen=True)
 class Uncertainty:
     """Standard errors of a pose, in camera axes about the bone's centroid: degrees and mm.

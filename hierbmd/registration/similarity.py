@@ -105,9 +105,3 @@ def _partial_correlation(target: Target, observed: Array, cost: float) -> float:
         gain = np.linalg.lstsq(columns, observed, rcond=None)[0]
         without = float(np.sum((observed - columns @ gain) ** 2))
     return float(np.sqrt(max(0.0, 1.0 - cost / max(without, 1e-12))))
-
-
-def normalised_cross_correlation(target: Target, image: NDArray[np.float32]) -> float:
-    """Weighted NCC of the gradients of an image (H, W) with the target's: the readable twin of a constant-gain fit."""
-    model, seen = target.gather(image), target.observed
-    return float(model @ seen / (np.linalg.norm(model) * np.linalg.norm(seen)))
