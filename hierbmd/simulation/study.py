@@ -83,6 +83,8 @@ def simulate_study(out: str | Path, recipe: Recipe, *, workers: int = 1) -> Iter
     """
     out = Path(out)
     digest = recipe.digest()
+    # Another seed's subjects have other names, and would pass by each other until the manifest is overwritten.
+    _same_recipe(out / "truth.json", digest)
     indices = range(recipe.study.subjects)
     todo = []
     for index in indices:
@@ -210,14 +212,21 @@ def _side_truth(case: Case, side: str) -> dict[str, Any]:
 
 
 def _is_done(folder: Path, digest: str) -> bool:
-    truth = folder / "truth.json"
-    if not truth.exists():
+    found = _same_recipe(folder / "truth.json", digest)
+    if found is None:
         return False
-    found = read_json(truth)
-    if not isinstance(found, dict) or found.get("recipe") != digest:
-        raise BadConfig("made with other options or another version", where=folder, mend="give another --out")
     files = ["ct.nii.gz", "labels.nii.gz", "density.nii.gz", "calibration.json"]
     return all((folder / name).exists() for name in [*files, *(r["file"] for r in found["radiographs"])])
+
+
+def _same_recipe(truth: Path, digest: str) -> dict[str, Any] | None:
+    """What a truth.json holds, None where there is none yet; BadConfig when it is of another recipe."""
+    if not truth.exists():
+        return None
+    found = read_json(truth)
+    if not isinstance(found, dict) or found.get("recipe") != digest:
+        raise BadConfig("made with other options or another version", where=truth.parent, mend="give another --out")
+    return found
 
 
 def _write_tables(out: Path, recipe: Recipe, subjects: list[str]) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -135,10 +136,17 @@ def test_killed_and_called_again_it_ends_the_same(study, tmp_path):
 
 
 def test_a_folder_of_other_options_is_refused(study):
-    other = Recipe(PatientOptions(seed=2, spacing_mm=4.0), RECIPE.radiograph, RECIPE.study)
     with pytest.raises(BadConfig, match="other --out"):
         list(simulate_study(study[0], Recipe(RECIPE.patient, RadiographSimulationOptions(kvp=70.0), RECIPE.study)))
-    assert other.digest() != RECIPE.digest()
+
+
+def test_a_folder_of_another_seed_is_refused_and_its_manifest_stays(study):
+    before = (study[0] / "manifest.csv").read_bytes()
+    other = Recipe(replace(RECIPE.patient, seed=RECIPE.patient.seed + 1), RECIPE.radiograph, RECIPE.study)
+    with pytest.raises(BadConfig, match="made with other options"):
+        list(simulate_study(study[0], other))
+    assert (study[0] / "manifest.csv").read_bytes() == before
+    assert len(list((study[0] / "subjects").iterdir())) == RECIPE.study.subjects
 
 
 @pytest.mark.parametrize(
