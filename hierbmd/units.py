@@ -12,6 +12,9 @@ Array = TypeVar("Array", float, NDArray[np.floating])
 AIR_HU = -1000.0
 """Hounsfield value of air, by the definition of the scale."""
 
+METAL_HU = 3000.0
+"""Above this a voxel is metal: no bone reaches it (dense cortex is below 2000 HU), and many scanners clip at 3071."""
+
 MU_WATER_PER_MM = 0.01929
 """Linear attenuation of water at 70 keV, 1/mm: NIST XCOM with coherent scatter, 0.1929 cm2/g at 1 g/cm3.
 

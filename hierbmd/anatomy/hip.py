@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from hierbmd.anatomy.areal import ArealBmd, areal_bmd, cropped, volumetric_bmd_mg_cm3
 from hierbmd.anatomy.femur import FemurAxes, femur_axes
+from hierbmd.anatomy.metal import metal_near
 from hierbmd.anatomy.regions import RegionOptions, require_side, shifted, total_hip
 from hierbmd.anatomy.shape import Mask, box_of, subgrid
 from hierbmd.calibration.line import density_volume
@@ -16,9 +16,6 @@ from hierbmd.data.calibration import Calibration
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import BadRegion, LabelsMismatch, SideConflict
 from hierbmd.geometry import Grid, Side, transform_points
-
-METAL_HU = 3000.0
-"""Above this a voxel is metal: no bone reaches it (dense cortex is below 2000 HU), and many scanners clip at 3071."""
 
 _LEAST_BONE_SHARE = 0.15
 _BONE_HU = 150.0
@@ -92,12 +89,6 @@ def measure_hip(
         metal_mm3=float(np.count_nonzero(metal & (ids > 0)) * grid.voxel_mm3),
         plane_shift_percent=_plane_shift_percent(density, femur, axes, bmd, options or RegionOptions()),
     )
-
-
-def metal_near(hu: np.ndarray, bone: Mask) -> Mask:
-    """Voxels above 3000 HU in or touching a bone, and those around them, which share the metal by partial volume."""
-    seeds = (hu > METAL_HU) & ndimage.binary_dilation(bone)
-    return np.asarray(ndimage.binary_dilation(seeds)) if seeds.any() else seeds
 
 
 def require_bone(hu: np.ndarray, mask: Mask, name: str) -> None:

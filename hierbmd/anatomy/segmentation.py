@@ -10,7 +10,8 @@ import numpy as np
 from scipy import ndimage
 
 from hierbmd.anatomy.femur import FemurAxes, femoral_head, femoral_neck, femur_axes
-from hierbmd.anatomy.hip import metal_near, require_bone
+from hierbmd.anatomy.hip import require_bone
+from hierbmd.anatomy.metal import metal_near
 from hierbmd.anatomy.regions import REGION_IDS, RegionOptions, femoral_neck_region, require_side, total_hip
 from hierbmd.anatomy.shape import Mask, box_of, solid, subgrid, world_points
 from hierbmd.data.schemes import TOTALSEGMENTATOR_V2

@@ -13,9 +13,7 @@ from hierbmd.data.volume import LabelMap
 from hierbmd.geometry import Grid, transform_points
 from hierbmd.io import dicom_file
 from hierbmd.io.hounsfield import require_hounsfield
-
-METAL_HU = 3000.0
-"""Above what bone and tooth reach in a clinical scan (enamel about 2,500-3,000 HU); implants are at the scale's end."""
+from hierbmd.units import METAL_HU
 
 _SPECK_MM3 = 100.0
 _PADDING_SHARE = 1e-3

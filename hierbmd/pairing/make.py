@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierbmd.anatomy.areal import mean_bmd_g_cm2, project_density, project_region
-from hierbmd.anatomy.hip import METAL_HU, Hip, measure_hip
+from hierbmd.anatomy.hip import Hip, measure_hip
 from hierbmd.anatomy.regions import RegionOptions
 from hierbmd.anatomy.shape import world_points
 from hierbmd.data.calibration import Calibration
@@ -23,6 +23,7 @@ from hierbmd.geometry import Matrix, ProjectionGeometry, Side, transform_points
 from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.outcome import BoneRegistration
 from hierbmd.registration.patient import register_bones
+from hierbmd.units import METAL_HU
 
 Result = TypeVar("Result")
 

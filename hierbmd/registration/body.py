@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from hierbmd.anatomy.metal import metal_near
+from hierbmd.anatomy.shape import box_of, subgrid
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import LabelsMismatch, RaysMissVolume
 from hierbmd.geometry import Camera, Grid, Matrix, Vector, transform_points
@@ -84,10 +86,10 @@ def make_body(name: str, volume: Volume, labels: LabelMap, *, structures: tuple[
     mask = _mask_of(labels, structures)
     if np.count_nonzero(mask) < _MIN_VOXELS:
         raise LabelsMismatch(f"{name} has {np.count_nonzero(mask)} voxels", mend="check the label map")
-    box = _bounding_box(mask)
-    grid, mask = _cropped_grid(volume.grid, box), mask[box]
+    box = box_of(mask)
+    grid, mask = subgrid(volume.grid, box), mask[box]
     values = volume.values[box]
-    metal = _metal_near(values, mask, metal_hu)
+    metal = metal_near(values, mask, metal_hu)
     whole = mask | _rim(values, mask, np.isin(labels.ids[box], _bone_ids(labels)))
     ids = np.where(whole & ~metal, 1, 0).astype(np.uint8)
     ids[metal] = 2
@@ -114,8 +116,8 @@ def _mask_of(labels: LabelMap, structures: tuple[str, ...]) -> NDArray[np.bool_]
 def surface_points(labels: LabelMap, name: str) -> Matrix:
     """At most 400 points (n, 3), LPS mm, spread evenly over the surface voxels of a structure."""
     mask = labels.mask(name)
-    box = _bounding_box(mask)
-    return _surface(mask[box], _cropped_grid(labels.grid, box))
+    box = box_of(mask)
+    return _surface(mask[box], subgrid(labels.grid, box))
 
 
 def is_bone(name: str) -> bool:
@@ -147,28 +149,6 @@ def _thinned(points: Matrix) -> Matrix:
     if len(points) <= _SURFACE_POINTS:
         return points
     return points[np.unique(np.linspace(0, len(points) - 1, _SURFACE_POINTS).round().astype(int))]
-
-
-def _metal_near(values: NDArray[np.float32], mask: NDArray[np.bool_], metal_hu: float) -> NDArray[np.bool_]:
-    """Voxels above the limit in or touching the bone, and one voxel around them, which they share by partial volume."""
-    seeds = values > metal_hu
-    if seeds.any():
-        seeds &= ndimage.binary_dilation(mask)
-    return ndimage.binary_dilation(seeds) if seeds.any() else seeds
-
-
-def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
-    """The mask's box with a margin of two voxels where the volume has them."""
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
-    i, j, k = (slice(max(0, s.start - 2), min(n, s.stop + 2)) for s, n in zip(box, mask.shape, strict=True))
-    return i, j, k
-
-
-def _cropped_grid(grid: Grid, box: tuple[slice, slice, slice]) -> Grid:
-    matrix = np.array(grid.world_from_index)
-    matrix[:3, 3] = transform_points(matrix, np.array([s.start for s in box], dtype=np.float64))
-    shape = (box[0].stop - box[0].start, box[1].stop - box[1].start, box[2].stop - box[2].start)
-    return Grid(shape, matrix)
 
 
 def _surface(mask: NDArray[np.bool_], grid: Grid) -> Matrix:

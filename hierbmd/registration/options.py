@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from hierbmd.errors import BadConfig
 from hierbmd.options import option
+from hierbmd.units import METAL_HU
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class RegistrationOptions:
     )
     smoothing_px: float = option("standard deviation of the gradient filter, in pixels of each level", 1.0)
     neighbours: bool = option("other bones, at their own estimates, explain their part of the image", True)
-    metal_hu: float = option("voxels above this are metal: left out of the bone, masked where they project", 3000.0)
+    metal_hu: float = option("voxels above this are metal: left out of the bone, masked where they project", METAL_HU)
     min_similarity: float = option("below this partial correlation a pose is not called converged", 0.5)
     max_in_plane_mm: float = option("above this in-plane standard error the image does not determine the pose", 1.0)
     agreement_mm: float = option("starts agree when they put the bone's surface this close in plane, mean", 2.0)

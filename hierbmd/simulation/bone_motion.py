@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from hierbmd.anatomy.shape import box_of
 from hierbmd.data.volume import LabelMap
 from hierbmd.errors import LabelsMismatch
 from hierbmd.geometry import Grid, Matrix, invert_rigid, require_rigid, transform_points
@@ -24,7 +25,7 @@ def bone_piece(labels: LabelMap, name: str) -> NDArray[np.bool_]:
     The rim holds the bone's partial volume at its surface, so that the bone leaves nothing behind.
     """
     piece = labels.mask(name).copy()
-    box = _box(piece, _RIM_VOXELS + 1)
+    box = box_of(piece, margin=_RIM_VOXELS + 1)
     rim = ndimage.binary_dilation(piece[box], ndimage.generate_binary_structure(3, 1), iterations=_RIM_VOXELS)
     piece[box] |= rim & (labels.ids[box] == 0)
     return piece
@@ -52,7 +53,7 @@ def with_moved_bones(basis: Basis, labels: LabelMap, motions: Mapping[str, Matri
 def _filled(amounts: Floats, holes: NDArray[np.bool_]) -> Floats:
     """The amounts with holes filled by the mean soft tissue around them; no bone mineral or metal is put in."""
     filled = amounts.copy()
-    box = _box(holes, 6)
+    box = box_of(holes, margin=6)
     open_ = ~holes[box] & (amounts[box][..., 2] < 0.05) & (amounts[box][..., 3] < 0.05)
     weight = ndimage.gaussian_filter(open_.astype(np.float32), 4.0, truncate=3.0)
     region, cut = filled[box], holes[box]
@@ -68,7 +69,7 @@ def _filled(amounts: Floats, holes: NDArray[np.bool_]) -> Floats:
 
 def _lay(amounts: Floats, basis: Basis, piece: NDArray[np.bool_], world_from_world: Matrix) -> None:
     """Resample one piece at its new place into `amounts`, in place."""
-    grid, source_box = basis.grid, _box(piece, 2)
+    grid, source_box = basis.grid, box_of(piece)
     target_box = _target_box(grid, piece, world_from_world)
     size = tuple(s.stop - s.start for s in target_box)
     index = np.stack(np.meshgrid(*[np.arange(s.start, s.stop) for s in target_box], indexing="ij"))
@@ -90,14 +91,8 @@ def _sampled(values: Floats, at: NDArray[np.float64], size: tuple[int, ...]) -> 
     return np.asarray(sampled.reshape(size), dtype=np.float32)
 
 
-def _box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice, slice]:
-    found = ndimage.find_objects(mask.astype(np.uint8))[0]
-    ends = [(max(s.start - margin, 0), min(s.stop + margin, n)) for s, n in zip(found, mask.shape, strict=True)]
-    return slice(*ends[0]), slice(*ends[1]), slice(*ends[2])
-
-
 def _target_box(grid: Grid, piece: NDArray[np.bool_], world_from_world: Matrix) -> tuple[slice, slice, slice]:
-    box = _box(piece, 1)
+    box = box_of(piece, margin=1)
     corners = np.array(
         [[i, j, k] for i in _ends(box[0]) for j in _ends(box[1]) for k in _ends(box[2])], dtype=np.float64
     )

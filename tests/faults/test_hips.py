@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hierbmd.anatomy.hip import measure_hip, metal_near
+from hierbmd.anatomy.hip import measure_hip
+from hierbmd.anatomy.metal import metal_near
 from hierbmd.anatomy.segmentation import checked_segmentation
 from hierbmd.data.calibration import Calibration
 from hierbmd.data.density import Material
