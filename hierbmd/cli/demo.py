@@ -34,7 +34,7 @@ class Options:
     """All of it on virtual patients: simulate, prepare, three stages, evaluation on patients never seen, a report."""
 
     out: Path = option("folder for everything; report.html and metrics.json are in it")
-    subjects: int = option("how many virtual patients; a third is kept for the end", 78)
+    subjects: int = option("how many virtual patients; a quarter is kept for the end", 108)
     seed: int = option("seed of the patients, their splits and the intervals", 0)
     workers: int = option("processes for simulating and preparing", 2)
     quick: bool = option("the smallest run of every step: shows that all works, and nothing about accuracy", False)
@@ -105,7 +105,7 @@ def _simulate(cohort: Path, options: Options) -> None:
     recipe = Recipe(
         PatientOptions(seed=options.seed, spacing_mm=4.0 if options.quick else 2.5),
         RadiographSimulationOptions(table=False),
-        StudyOptions(subjects=options.subjects, train=5 / 9, val=1 / 9, test=3 / 9),
+        StudyOptions(subjects=options.subjects, train=0.64, val=0.10, test=0.26),
     )
     with progress("virtual patients") as on_subject:
         for done, _ in enumerate(simulate_study(cohort, recipe, workers=options.workers), start=1):

@@ -15,6 +15,7 @@ from monai.transforms import (
     Compose,
     RandAdjustContrastd,
     RandAffine,
+    RandBiasFieldd,
     RandGaussianNoised,
     RandGaussianSmoothd,
     RandomizableTransform,
@@ -40,6 +41,7 @@ class Augmentation:
     scale: float = option("largest relative change of size", 0.05)
     gamma: float = option("largest relative change of contrast exponent", 0.3)
     exposure: float = option("largest change of gain and offset of the normalised radiograph", 0.1)
+    background: float = option("largest coefficient of a smooth cubic field over the image: other soft tissue", 0.1)
     noise: float = option("largest noise SD, in units of the normalised radiograph", 0.03)
     blur_px: float = option("largest blur SD, pixels", 0.6)
 
@@ -80,6 +82,8 @@ def _transforms(options: Augmentation) -> list[Any]:
     if options.exposure > 0:
         parts.append(RandScaleIntensityd(x, factors=options.exposure, prob=0.8))
         parts.append(RandShiftIntensityd(x, offsets=options.exposure, prob=0.8))
+    if options.background > 0:
+        parts.append(RandBiasFieldd(x, degree=3, coeff_range=(-options.background, options.background), prob=0.8))
     if options.blur_px > 0:
         sigma = (0.1, max(options.blur_px, 0.1))
         parts.append(RandGaussianSmoothd(x, sigma_x=sigma, sigma_y=sigma, prob=0.3))
