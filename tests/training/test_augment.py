@@ -9,7 +9,7 @@ import pytest
 
 from hierbmd.training.augment import Augmentation, make_augment
 
-NOTHING = Augmentation(rotate_deg=0, shift_px=0, scale=0, gamma=0, exposure=0, noise=0, blur_px=0)
+NOTHING = Augmentation(rotate_deg=0, shift_px=0, scale=0, gamma=0, exposure=0, noise=0, blur_px=0, background=0)
 
 
 def _sample() -> dict[str, np.ndarray]:
@@ -36,7 +36,9 @@ def test_the_same_seed_gives_the_same_sample_whatever_came_before() -> None:
 
 
 def test_motion_is_shared_and_keeps_areal_density() -> None:
-    only_motion = Augmentation(rotate_deg=10, shift_px=6, scale=0.1, gamma=0, exposure=0, noise=0, blur_px=0)
+    only_motion = Augmentation(
+        rotate_deg=10, shift_px=6, scale=0.1, gamma=0, exposure=0, noise=0, blur_px=0, background=0
+    )
     moved = make_augment(only_motion)(_sample(), 3)
     sample = _sample()
     assert not np.allclose(moved["region"], sample["region"], atol=0.05)
@@ -50,14 +52,18 @@ def test_motion_is_shared_and_keeps_areal_density() -> None:
 
 
 def test_targets_are_never_touched_by_exposure_and_noise() -> None:
-    only_exposure = Augmentation(rotate_deg=0, shift_px=0, scale=0, gamma=0.3, exposure=0.2, noise=0.05, blur_px=0.5)
+    only_exposure = Augmentation(
+        rotate_deg=0, shift_px=0, scale=0, gamma=0.3, exposure=0.2, noise=0.05, blur_px=0.5, background=0.1
+    )
     changed = make_augment(only_exposure)(_sample(), 8)
     sample = _sample()
     assert not np.array_equal(changed["radiograph"], sample["radiograph"])
     assert all(np.array_equal(changed[name], sample[name]) for name in ("bones", "region", "mask"))
 
 
-@pytest.mark.parametrize("name", ["gamma", "exposure", "noise", "blur_px", "rotate_deg", "shift_px", "scale"])
+@pytest.mark.parametrize(
+    "name", ["gamma", "exposure", "noise", "blur_px", "rotate_deg", "shift_px", "scale", "background"]
+)
 def test_each_switch_does_something(name: str) -> None:
     from dataclasses import replace
 
