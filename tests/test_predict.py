@@ -18,6 +18,7 @@ from hierbmd.data.radiograph import Radiograph
 from hierbmd.errors import GeometryMissing, SideConflict
 from hierbmd.geometry import Side, View
 from hierbmd.io.dataset import read_dataset
+from hierbmd.io.dicom_write import write_radiograph_dicom
 from hierbmd.io.image import read_mha_image, write_mha_image
 from hierbmd.predict import NetworkPredictor, load_predictor, predict_radiograph
 
@@ -144,6 +145,15 @@ def test_the_command_leaves_the_contracts_files(
     assert image.metadata["unit"] == "g/cm2"
     assert image.pixels.shape == (64, 32)
     assert image.pixels.min() >= 0.0
+
+
+def test_one_side_of_a_radiograph_that_shows_both(tiny_runs: dict[str, Path], tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).random((80, 80)).astype(np.float32)
+    write_radiograph_dicom(tmp_path / "x.dcm", Radiograph(pixels, (3.2, 3.2), 1000.0, 900.0, View.AP, Side.BOTH))
+    out = tmp_path / "out"
+    arguments = [str(tmp_path / "x.dcm"), "--model", str(tiny_runs["regress"]), "--out", str(out), "--side", "left"]
+    assert main(["predict", *arguments]) == 0
+    assert json.loads((out / "prediction.json").read_text())["side"] == "left"
 
 
 def test_both_sides_get_a_folder_each(

@@ -42,13 +42,14 @@ def main(argv: list[str]) -> int:
 def predict(options: Options) -> list[Path]:
     """Read every radiograph and write its predictions; returns their folders."""
     from hierbmd.data.halves import sides_shown
-    from hierbmd.io.radiograph import read_radiograph
+    from hierbmd.io.radiograph import read_wanted_side
     from hierbmd.predict import load_predictor, predict_radiograph
 
     predictor = load_predictor(options.model)
     reference = reference_for(options.reference, predictor.card.region)
-    images = [(path, read_radiograph(path, options.stated)) for path in map(Path, options.radiographs)]
-    tasks = [(path, image, side) for path, image in images for side in sides_shown(image)]
+    images = [(path, read_wanted_side(path, options.stated)) for path in map(Path, options.radiographs)]
+    wanted = (Side.LEFT, Side.RIGHT) if options.side in (None, "both", "none") else (Side(options.side),)
+    tasks = [(path, image, side) for path, image in images for side in sides_shown(image) if side in wanted]
     names = dict(zip((path for path, _ in images), _folder_names([path for path, _ in images]), strict=True))
     folders = []
     for path, image, side in tasks:

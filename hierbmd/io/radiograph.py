@@ -7,7 +7,7 @@ side) is refused where file and option disagree; of two numbers the option's is 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -99,6 +99,14 @@ def read_radiograph(path: str | Path, options: RadiographOptions | None = None) 
     """
     options = options or RadiographOptions()
     return resolve(read_stated(path, max_gib=options.max_gib), options, where=path)
+
+
+def read_wanted_side(path: str | Path, options: RadiographOptions) -> Radiograph:
+    """As `read_radiograph`, but a file that shows both sides does not contradict an option that wants one of them."""
+    stated = read_stated(path, max_gib=options.max_gib)
+    if stated.side == Side.BOTH and options.side in (Side.LEFT, Side.RIGHT):
+        options = replace(options, side=None)
+    return resolve(stated, options, where=path)
 
 
 def read_stated(path: str | Path, *, max_gib: float = guards.DEFAULT_MAX_GIB) -> StatedRadiograph:

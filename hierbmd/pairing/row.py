@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hierbmd.data.calibration import Calibration
-from hierbmd.data.halves import BODY_SIDES, sides_shown
+from hierbmd.data.halves import sides_shown
 from hierbmd.data.manifest import ManifestRow
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.data.splits import pixels_sha256
@@ -18,7 +18,7 @@ from hierbmd.geometry import Placement, ProjectionGeometry, Side
 from hierbmd.io.calibration_file import read_calibration
 from hierbmd.io.ct import read_volume
 from hierbmd.io.labels import read_labels
-from hierbmd.io.radiograph import RadiographOptions, read_stated, resolve
+from hierbmd.io.radiograph import RadiographOptions, read_wanted_side
 from hierbmd.pairing.files import quality_of, record_of, write_made_pair
 from hierbmd.pairing.make import PairingOptions, Patient, Registrar, make_pairs
 from hierbmd.registration.patient import register_bones
@@ -70,15 +70,10 @@ def _read_patient(row: ManifestRow, options: RowOptions) -> Patient:
 
 
 def _read_radiograph(row: ManifestRow, options: RowOptions) -> Radiograph:
-    """The radiograph, with the manifest's view and side as what the file does not say; contradictions are refused.
-
-    A file that shows both sides is no contradiction to a row that wants one of them.
-    """
-    stated = read_stated(row.radiograph)
+    """The radiograph, with the manifest's view and side as what the file does not say; contradictions are refused."""
     said = options.radiograph
-    side = None if stated.side == Side.BOTH and row.side in BODY_SIDES else row.side
-    said = dataclasses.replace(said, view=row.view or said.view, side=side or said.side)
-    return resolve(stated, said, where=row.radiograph)
+    said = dataclasses.replace(said, view=row.view or said.view, side=row.side or said.side)
+    return read_wanted_side(row.radiograph, said)
 
 
 def _start(row: ManifestRow, patient: Patient, radiograph: Radiograph, sides: Sequence[Side]) -> ProjectionGeometry:
