@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -144,3 +145,8 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     # The kernels release the interpreter; threads of our own work below forked data loaders and in several callers at
     # once, where numba's own layers abort the process.
     return ThreadPoolExecutor(threads, thread_name_prefix="hierbmd-drr")
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked child has the pool but none of its threads, and would wait for them for ever: it makes its own.
+    os.register_at_fork(after_in_child=_pool.cache_clear)
