@@ -79,7 +79,9 @@ def _padded(amounts: Floats, first: NDArray[np.int64], last: NDArray[np.int64]) 
     return padded
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+# Without fastmath: a kernel just compiled and the same one from the cache would round apart, and with them the bytes
+# that one and two workers write.
+@njit(cache=True, nogil=True)
 def _march(voxels, source, ends, lengths, step_mm, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     met = False
     direction = np.empty(3)
@@ -107,7 +109,7 @@ def _march(voxels, source, ends, lengths, step_mm, out):  # type: ignore[no-unty
     return met
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _integrate(voxels, source, direction, near, far, steps, sums):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Add up the trilinear samples at the midpoints of `steps` equal parts of the ray between `near` and `far`."""
     channels = voxels.shape[3]

@@ -151,7 +151,7 @@ def _packed(shape: Shape) -> tuple[Any, ...]:
     return packed, np.array(counts), balls, np.array(starts), np.array(settings), np.concatenate(planes)
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
 def _fill(distance, thickness, origin, step, corners, counts, balls, starts, settings, planes):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0913, PLR0917
     ni, nj, nk = distance.shape
     p = np.empty(3)
@@ -166,7 +166,7 @@ def _fill(distance, thickness, origin, step, corners, counts, balls, starts, set
                 thickness[i, j, k] = t
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
 def _point(p, corners, counts, balls, starts, settings, planes):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     total, wall = _FAR_MM, 1.0
     for g in range(len(starts) - 1):
@@ -193,7 +193,7 @@ def _point(p, corners, counts, balls, starts, settings, planes):  # type: ignore
     return total, wall
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
 def _piece(p, corner, count):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Distance to a point, segment or triangle less the radius at its closest point (Ericson 2004, 5.1)."""
     u, v = 0.0, 0.0
@@ -211,7 +211,7 @@ def _piece(p, corner, count):  # type: ignore[no-untyped-def]  # noqa: ANN001, A
     return np.sqrt(square) - radius, wall
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
 def _along(p, a, b):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Where the closest point of a segment is, 0 at a and 1 at b."""
     dot, length = 0.0, 1e-12
@@ -221,7 +221,7 @@ def _along(p, a, b):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     return min(max(dot / length, 0.0), 1.0)
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
 def _in_triangle(p, a, b, c):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """The barycentric weights (of b, of c) of the closest point of a triangle."""
     e00, e01, e11, f0, f1 = 1e-9, 0.0, 1e-9, 0.0, 0.0
