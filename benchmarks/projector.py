@@ -25,8 +25,9 @@ from rich.table import Table
 from hierbmd.drr.cpu import CpuProjector
 from hierbmd.drr.reference import ReferenceProjector
 from hierbmd.drr.scene import Quantity, Scene
-from hierbmd.geometry import Camera, Grid, Matrix, Motion, Placement, View, invert_rigid
+from hierbmd.geometry import Camera, Grid, Motion, Placement, View
 from hierbmd.io.atomic import write_json
+from hierbmd.rigid import Matrix, invert_rigid
 
 SAMPLES = 300
 EVERY = 8

@@ -5,9 +5,10 @@ python examples/register_a_bone.py
 
 import numpy as np
 
-from hierbmd.geometry import Camera, Motion, Placement, ProjectionGeometry, Side, View, transform_points
+from hierbmd.geometry import Camera, Motion, Placement, ProjectionGeometry, Side, View
 from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.patient import register_bones
+from hierbmd.rigid import transform_points
 from hierbmd.simulation.options import PatientOptions, RadiographSimulationOptions
 from hierbmd.simulation.patient import virtual_patient
 from hierbmd.simulation.radiograph import simulate_radiograph

@@ -9,17 +9,12 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hierbmd.errors import BadAffine, GeometryMissing, NotOrthogonal, NotRigid
+from hierbmd.errors import BadAffine, GeometryMissing, NotOrthogonal
+from hierbmd.rigid import Matrix, Vector, invert_rigid, require_rigid, rigid_matrix, transform_points
 
-Matrix = NDArray[np.float64]
-Vector = NDArray[np.float64]
-
-_RIGID_TOLERANCE = 1e-4
 _ORTHOGONAL_TOLERANCE_DEG = 0.1
 
 
@@ -47,6 +42,23 @@ class View(enum.StrEnum):
     def camera_from_world_rotation(self) -> Matrix:
         """The 3x3 rotation whose rows are the camera's x, y and z axes in LPS."""
         return np.array(_VIEW_ROWS[self], dtype=np.float64)
+
+
+class Beam(enum.StrEnum):
+    """How an image's rays run: from one point, side by side, or as a slot scanner's fan that moves along rows' y.
+
+    SLOT is a CT localizer or an upright slot scanner: rays diverge across the table, along the image's columns axis x,
+    and are parallel along it, along y.
+    """
+
+    CONE = "cone"
+    PARALLEL = "parallel"
+    SLOT = "slot"
+
+    @property
+    def fans(self) -> tuple[bool, bool]:
+        """Whether rays diverge along camera x and along camera y."""
+        return self is not Beam.PARALLEL, self is Beam.CONE
 
 
 _VIEW_ROWS: dict[View, list[list[float]]] = {
@@ -141,16 +153,18 @@ class Grid:
 
 @dataclass(frozen=True)
 class Camera:
-    """A cone-beam X-ray camera: a point source at the origin and a flat detector at z = `sdd_mm`.
+    """An X-ray camera: a source in the plane z = 0 and a flat detector at z = `sdd_mm`.
 
     `size_px` is (W, H), columns then rows; `pixel_mm` is (du, dv) on the detector; `principal_px` is (u0, v0), where
-    the z axis meets the detector, the image's centre by default.
+    the z axis meets the detector, the image's centre by default. The source of a cone `beam` is the origin; where rays
+    are parallel it moves along with the pixel.
     """
 
     sdd_mm: float
     size_px: tuple[int, int]
     pixel_mm: tuple[float, float]
     principal_px: tuple[float, float] | None = None
+    beam: Beam = Beam.CONE
 
     def __post_init__(self) -> None:
         width, height = (int(n) for n in self.size_px)
@@ -167,6 +181,7 @@ class Camera:
                 mend="all are finite and above zero",
             )
         object.__setattr__(self, "sdd_mm", float(self.sdd_mm))
+        object.__setattr__(self, "beam", Beam(self.beam))
         object.__setattr__(self, "size_px", (width, height))
         object.__setattr__(self, "pixel_mm", (du, dv))
         principal = ((width - 1) / 2.0, (height - 1) / 2.0) if self.principal_px is None else self.principal_px
@@ -182,7 +197,9 @@ class Camera:
 
     @property
     def intrinsics(self) -> Matrix:
-        """The 3x3 matrix K: (u, v, 1) ~ K (x, y, z) for a point in camera mm."""
+        """The 3x3 matrix K: (u, v, 1) ~ K (x, y, z) for a point in camera mm; GeometryMissing unless a cone beam."""
+        if self.beam is not Beam.CONE:
+            raise GeometryMissing(f"a {self.beam} beam has no matrix K", mend="only a cone beam's camera is a pinhole")
         du, dv = self.pixel_mm
         u0, v0 = self.centre_px
         return np.array([[self.sdd_mm / du, 0, u0], [0, self.sdd_mm / dv, v0], [0, 0, 1.0]])
@@ -196,10 +213,19 @@ class Camera:
         points[..., 0], points[..., 1], points[..., 2] = x[None, :], y[:, None], self.sdd_mm
         return points
 
+    def source_points_mm(self) -> Matrix:
+        """Where each pixel's ray starts in the camera frame, (H, W, 3), mm: the origin for a cone beam."""
+        return self.detector_points_mm() * [not fans for fans in (*self.beam.fans, True)]
+
+    def ray_lengths_mm(self) -> Matrix:
+        """From each ray's start to its pixel, (H, W), mm."""
+        return np.asarray(np.linalg.norm(self.detector_points_mm() - self.source_points_mm(), axis=-1))
+
     def pixels_from_camera(self, points_camera_mm: Matrix) -> Matrix:
         """Project points (..., 3) in camera mm to pixels (..., 2) as (u, v)."""
-        homogeneous = points_camera_mm @ self.intrinsics.T
-        return np.asarray(homogeneous[..., :2] / homogeneous[..., 2:])
+        magnification = self.sdd_mm / points_camera_mm[..., 2:]
+        on_detector_mm = points_camera_mm[..., :2] * np.where(self.beam.fans, magnification, 1.0)
+        return np.asarray(on_detector_mm / np.array(self.pixel_mm) + np.array(self.centre_px))
 
     def resized(self, factor: int) -> Camera:
         """The camera whose pixels are blocks of factor x factor of these; a rest at the end is dropped."""
@@ -290,64 +316,3 @@ class ProjectionGeometry:
     def source_world_mm(self) -> Vector:
         """The X-ray source in LPS mm."""
         return transform_points(invert_rigid(self.camera_from_world), np.zeros(3))
-
-
-def transform_points(a_from_b: Matrix, points_b: Matrix) -> Matrix:
-    """Map points (..., 3) by a 4x4 affine."""
-    return np.asarray(points_b) @ a_from_b[:3, :3].T + a_from_b[:3, 3]
-
-
-def rigid_matrix(rotation: Matrix, translation_mm: Vector) -> Matrix:
-    """The 4x4 of a 3x3 rotation followed by a translation in mm."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = rotation
-    matrix[:3, 3] = translation_mm
-    return matrix
-
-
-def invert_rigid(a_from_b: Matrix) -> Matrix:
-    """The inverse of a rigid 4x4."""
-    rotation = a_from_b[:3, :3]
-    return rigid_matrix(rotation.T, -rotation.T @ a_from_b[:3, 3])
-
-
-def require_rigid(matrix: Any, where: object = "") -> Matrix:
-    """The matrix as a read-only float64 4x4, or NotRigid with its determinant: rotation and translation only."""
-    pose = np.array(matrix, dtype=np.float64)
-    if pose.shape != (4, 4) or not np.all(np.isfinite(pose)):
-        raise NotRigid(
-            f"a pose is a finite 4x4 matrix, not shape {pose.shape}", where=where, mend="give camera_from_world"
-        )
-    rotation = pose[:3, :3]
-    determinant = float(np.linalg.det(rotation))
-    unit = np.allclose(rotation @ rotation.T, np.eye(3), atol=_RIGID_TOLERANCE)
-    if not unit or determinant < 0 or not np.allclose(pose[3], [0, 0, 0, 1], atol=1e-9):
-        raise NotRigid(
-            f"the pose is not rigid: determinant {determinant:.4g}",
-            where=where,
-            mend="rotation and translation only, no flip, no scale",
-        )
-    pose.setflags(write=False)
-    return pose
-
-
-def moved(camera_from_world: Matrix, twist: Vector, pivot_world_mm: Vector) -> Matrix:
-    """The pose after a small motion of the patient in camera axes about a pivot: X' = R(w) (X - c) + c + t.
-
-    `twist` is (wx, wy, wz, tx, ty, tz): a rotation vector in radians and a translation in mm, both in camera axes;
-    c is the pivot's place in the camera frame. The projector's pose Jacobian is with respect to this twist at zero.
-    """
-    from scipy.spatial.transform import Rotation
-
-    rotation = Rotation.from_rotvec(np.asarray(twist[:3], dtype=np.float64)).as_matrix()
-    pivot = transform_points(camera_from_world, np.asarray(pivot_world_mm, dtype=np.float64))
-    motion = rigid_matrix(rotation, pivot - rotation @ pivot + np.asarray(twist[3:], dtype=np.float64))
-    return np.asarray(motion @ camera_from_world)
-
-
-def rotation_angle_deg(rotation: Matrix) -> float:
-    """The angle of a 3x3 rotation in degrees."""
-    sine = np.linalg.norm(
-        [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]]
-    )
-    return float(np.degrees(np.arctan2(sine, np.trace(rotation) - 1.0)))

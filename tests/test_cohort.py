@@ -19,7 +19,7 @@ from hierbmd.data.radiograph import Radiograph
 from hierbmd.drr.projector import make_projector
 from hierbmd.drr.scene import make_scene
 from hierbmd.errors import BadManifest, OutputUnwritable, SplitLeak
-from hierbmd.geometry import Camera, Motion, Placement, Side, View, transform_points
+from hierbmd.geometry import Camera, Motion, Placement, Side, View
 from hierbmd.io.calibration_file import write_calibration
 from hierbmd.io.dataset import read_dataset
 from hierbmd.io.dicom_write import write_radiograph_dicom
@@ -27,6 +27,7 @@ from hierbmd.io.image import write_labels, write_volume
 from hierbmd.pairing.make import PairingOptions
 from hierbmd.pairing.row import RowOptions
 from hierbmd.registration.outcome import BoneRegistration, Outcome, Uncertainty
+from hierbmd.rigid import transform_points
 
 CAMERA = Camera(1150.0, (128, 128), (3.2, 3.2))
 FRAME = HalfFrame((64, 128), (3.2, 3.2))

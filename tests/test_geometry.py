@@ -7,21 +7,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from hierbmd.errors import BadAffine, GeometryMissing, NotOrthogonal, NotRigid
-from hierbmd.geometry import (
-    Camera,
-    Grid,
-    Motion,
-    Placement,
-    ProjectionGeometry,
-    Side,
-    View,
-    invert_rigid,
-    moved,
-    require_rigid,
-    rigid_matrix,
-    rotation_angle_deg,
-    transform_points,
-)
+from hierbmd.geometry import Beam, Camera, Grid, Motion, Placement, ProjectionGeometry, Side, View
+from hierbmd.rigid import invert_rigid, moved, require_rigid, rigid_matrix, rotation_angle_deg, transform_points
 
 LEFT, POSTERIOR, HEAD = np.eye(3)
 
@@ -116,13 +103,27 @@ def test_source_is_where_the_camera_is():
     np.testing.assert_allclose(geometry.source_world_mm, [1.0, 2.0 - 700.0, 3.0])
 
 
-def test_camera_projects_its_own_detector_points_to_their_pixels():
-    camera = Camera(1000.0, (7, 5), (0.5, 0.25), (2.2, 3.3))
-    points = camera.detector_points_mm()
-    assert points.shape == (5, 7, 3)
-    pixels = camera.pixels_from_camera(points * 0.6)
+@pytest.mark.parametrize("beam", list(Beam))
+def test_points_on_a_ray_are_projected_to_its_pixel(beam):
+    camera = Camera(1000.0, (7, 5), (0.5, 0.25), (2.2, 3.3), beam)
+    source, detector = camera.source_points_mm(), camera.detector_points_mm()
+    assert source.shape == detector.shape == (5, 7, 3)
+    pixels = camera.pixels_from_camera(source + 0.6 * (detector - source))
     cols, rows = np.meshgrid(np.arange(7), np.arange(5))
     np.testing.assert_allclose(pixels, np.stack([cols, rows], axis=-1), atol=1e-12)
+
+
+def test_sources_move_along_with_the_pixel_where_rays_are_parallel():
+    sources = {beam: Camera(1000.0, (2, 3), (10.0, 20.0), (0.0, 0.0), beam).source_points_mm() for beam in Beam}
+    np.testing.assert_array_equal(sources[Beam.CONE], np.zeros((3, 2, 3)))
+    np.testing.assert_array_equal(sources[Beam.PARALLEL][2, 1], [10.0, 40.0, 0.0])
+    np.testing.assert_array_equal(sources[Beam.SLOT][2, 1], [0.0, 40.0, 0.0])
+
+
+@pytest.mark.parametrize("beam", [Beam.PARALLEL, Beam.SLOT])
+def test_only_a_cone_has_a_matrix(beam):
+    with pytest.raises(GeometryMissing, match=f"a {beam} beam has no matrix K"):
+        _ = Camera(1000.0, (7, 5), (0.5, 0.25), beam=beam).intrinsics
 
 
 def test_principal_point_is_the_images_centre_by_default():

@@ -13,7 +13,8 @@ from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.drr.projector import make_projector
 from hierbmd.drr.scene import Quantity, make_scene
 from hierbmd.errors import BadRegion, Uncalibrated
-from hierbmd.geometry import Camera, Grid, Matrix, rigid_matrix, transform_points
+from hierbmd.geometry import Camera, Grid
+from hierbmd.rigid import Matrix, rigid_matrix, transform_points
 
 _REGION = "region"
 _FAR_MM, _BEHIND_MM = 20_000.0, 500.0

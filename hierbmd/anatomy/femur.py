@@ -27,7 +27,8 @@ from hierbmd.anatomy.shape import (
     world_points,
 )
 from hierbmd.errors import BadRegion
-from hierbmd.geometry import Grid, Matrix, Side, Vector, transform_points
+from hierbmd.geometry import Grid, Side
+from hierbmd.rigid import Matrix, Vector, transform_points
 
 HEAD_RADIUS_MM = (15.0, 34.0)
 """Adult femoral head radii with a wide margin: diameters of 38 to 58 mm (Milner & Boldsen, J Forensic Sci 2012)."""

@@ -15,7 +15,8 @@ from hierbmd.calibration.line import density_volume
 from hierbmd.data.calibration import Calibration
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import BadRegion, LabelsMismatch, SideConflict
-from hierbmd.geometry import Grid, Side, transform_points
+from hierbmd.geometry import Grid, Side
+from hierbmd.rigid import transform_points
 
 _LEAST_BONE_SHARE = 0.15
 _BONE_HU = 150.0

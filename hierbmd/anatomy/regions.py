@@ -21,8 +21,9 @@ from hierbmd.anatomy.femur import FemurAxes, femur_axes
 from hierbmd.anatomy.shape import Mask, box_of, solid, subgrid
 from hierbmd.data.volume import LabelMap
 from hierbmd.errors import BadRegion, SideConflict
-from hierbmd.geometry import Grid, Matrix, Side, transform_points
+from hierbmd.geometry import Grid, Side
 from hierbmd.options import option
+from hierbmd.rigid import Matrix, transform_points
 
 FEMORAL_NECK_WIDTH_MM = 15.0
 """The width of Hologic's standard neck box (Hologic QDR reference manual; unverified)."""

@@ -17,7 +17,8 @@ from hierbmd.anatomy.shape import Mask, box_of, solid, subgrid, world_points
 from hierbmd.data.schemes import TOTALSEGMENTATOR_V2
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import BadRegion, LabelsMismatch, SideConflict, SuspectedUnit
-from hierbmd.geometry import Grid, Side, Vector, transform_points
+from hierbmd.geometry import Grid, Side
+from hierbmd.rigid import Vector, transform_points
 
 _VOLUMES_CM3 = {"femur_": (15.0, 900.0), "hip_": (60.0, 800.0), "sacrum": (40.0, 450.0), "vertebrae_": (4.0, 150.0)}
 """Plausible volumes of adults' bones, with a wide margin; a bone that the scan cuts may have less."""

@@ -10,7 +10,7 @@ from scipy.signal import find_peaks
 
 from hierbmd.anatomy.shape import Sphere, across_mm, unit_vector
 from hierbmd.errors import BadRegion
-from hierbmd.geometry import Matrix, Vector
+from hierbmd.rigid import Matrix, Vector
 
 _STEP_MM = 1.0
 _TROCHANTER_END = 2.9

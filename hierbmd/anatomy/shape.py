@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from hierbmd.errors import BadRegion
-from hierbmd.geometry import Grid, Matrix, Vector, transform_points
+from hierbmd.geometry import Grid
+from hierbmd.rigid import Matrix, Vector, transform_points
 
 Mask = NDArray[np.bool_]
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from hierbmd.data.volume import Volume
     from hierbmd.drr.render import Rendered
     from hierbmd.drr.scene import Scene
-    from hierbmd.geometry import ProjectionGeometry, Vector
+    from hierbmd.geometry import ProjectionGeometry
+    from hierbmd.rigid import Vector
 
 
 @dataclass(frozen=True)

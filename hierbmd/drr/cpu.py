@@ -21,7 +21,8 @@ from hierbmd.drr.lanes import march_lanes
 from hierbmd.drr.pack import Packed, pack
 from hierbmd.drr.rays import index_from_camera, require_rays_meet
 from hierbmd.drr.scene import Scene
-from hierbmd.geometry import Camera, Matrix, Vector, transform_points
+from hierbmd.geometry import Camera
+from hierbmd.rigid import Matrix, Vector, transform_points
 
 _LOG = logging.getLogger(__name__)
 _LINES_PER_TASK = 8
@@ -50,19 +51,30 @@ class CpuProjector:
 
     def image(self, camera: Camera, camera_from_world: Matrix) -> NDArray[np.float32]:
         """The projection (S, H, W) in the scene's unit. Raises RaysMissVolume, NotRigid."""
-        return self._project(camera, camera_from_world, np.zeros(3), _NO_JACOBIAN)
+        return self._project(camera, camera_from_world, None, _NO_JACOBIAN)
 
     def image_and_jacobian(
         self, camera: Camera, camera_from_world: Matrix, pivot_world_mm: Vector
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The projection (S, H, W) and its derivative (S, H, W, 6) by the twist of `geometry.moved` about the pivot."""
-        width, height = camera.size_px
-        jacobian = np.empty((len(self.scene.structures), height, width, 6), dtype=np.float32)
+        """The projection (S, H, W) and its derivative (S, H, W, 6) by the twist of `rigid.moved` about the pivot."""
+        jacobian = self._jacobian(camera)
         pivot_mm = transform_points(camera_from_world, np.asarray(pivot_world_mm, dtype=np.float64))
         return self._project(camera, camera_from_world, pivot_mm, jacobian), jacobian
 
+    def image_and_ends(
+        self, camera: Camera, camera_from_world: Matrix
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The projection (S, H, W) and its derivative (S, H, W, 2, 3) by the rays' ends in camera mm."""
+        ends = self._jacobian(camera)
+        image = self._project(camera, camera_from_world, None, ends)
+        return image, ends.reshape(*image.shape, 2, 3)
+
+    def _jacobian(self, camera: Camera) -> NDArray[np.float32]:
+        width, height = camera.size_px
+        return np.empty((len(self.scene.structures), height, width, 6), dtype=np.float32)
+
     def _project(
-        self, camera: Camera, camera_from_world: Matrix, pivot_mm: Vector, jacobian: NDArray[np.float32]
+        self, camera: Camera, camera_from_world: Matrix, pivot_mm: Vector | None, jacobian: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         to_index = index_from_camera(self.scene.grid, camera_from_world)
         width, height = camera.size_px
@@ -84,13 +96,15 @@ class CpuProjector:
         return image
 
 
-def _view(index_from_camera: Matrix, camera: Camera, pivot_mm: Vector) -> View:
+def _view(index_from_camera: Matrix, camera: Camera, pivot_mm: Vector | None) -> View:
     du, dv = camera.pixel_mm
     # Neighbours in a line of rays lie along the axis that is contiguous in memory.
     by_columns = bool(abs(index_from_camera[2, 1]) * dv > abs(index_from_camera[2, 0]) * du)
     points = camera.detector_points_mm()
     x_mm, y_mm = points[0, :, 0].copy(), points[:, 0, 1].copy()
-    return View(index_from_camera, x_mm, y_mm, camera.sdd_mm, pivot_mm, by_columns)
+    moves = (float(not camera.beam.fans[0]), float(not camera.beam.fans[1]))
+    pivot = np.zeros(3) if pivot_mm is None else pivot_mm
+    return View(index_from_camera, x_mm, y_mm, camera.sdd_mm, moves, pivot, by_columns, pivot_mm is None)
 
 
 def _project_lines(
@@ -113,6 +127,7 @@ def _rays(lines: int, length: int, structures: int) -> Rays:
         axis=np.empty((lines, length), np.int64),
         line=np.empty((lines, length, 6)),
         planes=np.empty((lines, length, 4), np.int64),
+        source=np.empty((lines, length, 3)),
         step=np.empty((lines, length, 3)),
         sums=np.empty((lines, length, structures, SUMS), np.float32),
     )

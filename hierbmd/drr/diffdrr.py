@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hierbmd.drr.rays import field_interval, index_from_camera, require_rays_meet
+from hierbmd.drr.rays import camera_rays, field_interval, index_from_camera, require_rays_meet
 from hierbmd.drr.scene import Scene
-from hierbmd.errors import MissingExtra
-from hierbmd.geometry import Camera, Matrix, Vector, invert_rigid, moved, transform_points
+from hierbmd.errors import BadConfig, MissingExtra
+from hierbmd.geometry import Camera
+from hierbmd.rigid import Matrix, Vector, invert_rigid, moved, transform_points
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +46,7 @@ class DiffDrrProjector:
     def image_and_jacobian(
         self, camera: Camera, camera_from_world: Matrix, pivot_world_mm: Vector
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The projection (S, H, W) and its derivative (S, H, W, 6) by the twist of `geometry.moved` about the pivot."""
+        """The projection (S, H, W) and its derivative (S, H, W, 6) by the twist of `rigid.moved` about the pivot."""
         columns = []
         for six in range(6):
             step = _STEP_RAD if six < 3 else _STEP_MM
@@ -56,25 +57,31 @@ class DiffDrrProjector:
             columns.append((ahead - behind) / (2 * step))
         return self.image(camera, camera_from_world), np.stack(columns, axis=-1).astype(np.float32)
 
+    def image_and_ends(
+        self, camera: Camera, camera_from_world: Matrix
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Not to be had from DiffDRR without its own tape: BadConfig."""
+        raise BadConfig("diffdrr gives no derivative by the rays' ends", mend="use the cpu or reference backend")
+
     def _image(self, camera: Camera, camera_from_world: Matrix) -> NDArray[np.float64]:
         import torch
 
         require_rays_meet(self.scene.grid, camera, camera_from_world)
         matrix = index_from_camera(self.scene.grid, camera_from_world)
-        pixels_mm = camera.detector_points_mm().reshape(-1, 3)
-        steps = transform_points(matrix, pixels_mm) - matrix[:3, 3]
-        start, end = field_interval(matrix[:3, 3], steps, self.scene.grid.shape)
+        sources, steps = (points.reshape(-1, 3) for points in camera_rays(matrix, camera))
+        start, end = field_interval(sources, steps, self.scene.grid.shape)
         met = end > start
         between = (float(start[met].min()), float(end[met].max()))
         samples = int(np.ceil(_SAMPLES_PER_VOXEL * np.linalg.norm(steps, axis=1).max() * (between[1] - between[0]))) + 2
         world_from_camera = invert_rigid(camera_from_world)
-        source = torch.from_numpy(world_from_camera[:3, 3].copy())[None, None]
-        targets = torch.from_numpy(transform_points(world_from_camera, pixels_mm))[None]
+        ends = (camera.source_points_mm(), camera.detector_points_mm())
+        source, targets = (torch.from_numpy(transform_points(world_from_camera, mm).reshape(1, -1, 3)) for mm in ends)
         images = []
         for channel in range(len(self.scene.structures)):
             drr = self._module(channel, camera)
-            parts = targets.split(max(_CHUNK_SAMPLES // samples, 1), dim=1)
-            images.append(torch.cat([_render(drr, source, part, samples, between) for part in parts], dim=1)[0].numpy())
+            parts = (ends.split(max(_CHUNK_SAMPLES // samples, 1), dim=1) for ends in (source, targets))
+            rows = [_render(drr, part, samples, between) for part in zip(*parts, strict=True)]
+            images.append(torch.cat(rows, dim=1)[0].numpy())
         return np.stack(images).reshape(len(images), camera.size_px[1], camera.size_px[0])
 
     def _module(self, channel: int, camera: Camera) -> Any:
@@ -98,14 +105,14 @@ class DiffDrrProjector:
 
 
 def _render(
-    drr: Any, source: torch.Tensor, targets: torch.Tensor, samples: int, between: tuple[float, float]
+    drr: Any, ends: tuple[torch.Tensor, torch.Tensor], samples: int, between: tuple[float, float]
 ) -> torch.Tensor:
-    """The integrals (1, R) of rays from the source to the targets, in LPS mm."""
+    """The integrals (1, R) of rays from sources to targets (1, R, 3), in LPS mm."""
     import torch
 
     with torch.no_grad():
         low, high = (torch.tensor(t, dtype=torch.float64) for t in between)
-        image: torch.Tensor = drr.render(drr.density, source, targets, n_points=samples, alphamin=low, alphamax=high)
+        image: torch.Tensor = drr.render(drr.density, *ends, n_points=samples, alphamin=low, alphamax=high)
     return image[:, 0]
 
 

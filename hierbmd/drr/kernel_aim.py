@@ -18,23 +18,26 @@ def aim(field: Field, view: View, first: int, count: int, rays: Rays) -> None:
             row, col = (j, first + i) if view.by_columns else (first + i, j)
             axis, largest = 0, -1.0
             for k in range(3):
-                step = matrix[k, 0] * view.x_mm[col] + matrix[k, 1] * view.y_mm[row] + matrix[k, 2] * view.sdd_mm
-                rays.step[i, j, k] = step
+                across = matrix[k, 0] * view.x_mm[col], matrix[k, 1] * view.y_mm[row]
+                moved = view.moves[0] * across[0] + view.moves[1] * across[1]
+                step = across[0] + across[1] - moved + matrix[k, 2] * view.sdd_mm
+                rays.source[i, j, k], rays.step[i, j, k] = matrix[k, 3] + moved, step
                 # Ties fall to the first axis by more than rounding, so that neighbouring rays agree.
                 if abs(step) > largest * (1.0 + 1e-9):
                     axis, largest = k, abs(step)
             rays.axis[i, j] = axis
-            _aim_along(field, matrix, axis, rays.step[i, j], rays.line[i, j], rays.planes[i, j])
+            _aim_along(field, axis, (rays.source[i, j], rays.step[i, j]), rays.line[i, j], rays.planes[i, j])
 
 
 @compiled
-def _aim_along(field: Field, matrix: Any, c: int, steps: Any, line: Any, planes: Any) -> None:
+def _aim_along(field: Field, c: int, ray: Any, line: Any, planes: Any) -> None:
     a, b = (c + 1) % 3, (c + 2) % 3
-    source, step = matrix[c, 3], steps[c]
+    sources, steps = ray
+    source, step = sources[c], steps[c]
     anchor = float(field.shape[c] // 2)
     line[1], line[3] = steps[a] / step, steps[b] / step
-    line[0] = matrix[a, 3] + (anchor - source) * line[1]
-    line[2] = matrix[b, 3] + (anchor - source) * line[3]
+    line[0] = sources[a] + (anchor - source) * line[1]
+    line[2] = sources[b] + (anchor - source) * line[3]
     line[4], line[5] = min(source, source + step), max(source, source + step)
     low = max(0.0, np.floor(line[4]))
     high = min(field.shape[c] - 1.0, np.ceil(line[5]))

@@ -17,7 +17,8 @@ def finish(field: Field, view: View, first: int, count: int, rays: Rays, image: 
             row, col = (j, first + i) if view.by_columns else (first + i, j)
             met = rays.planes[i, j, 0] <= rays.planes[i, j, 1]
             pixel = (view.x_mm[col], view.y_mm[row], view.sdd_mm)
-            length_mm = np.sqrt(pixel[0] ** 2 + pixel[1] ** 2 + pixel[2] ** 2)
+            source = (view.moves[0] * pixel[0], view.moves[1] * pixel[1], 0.0)
+            length_mm = np.sqrt((pixel[0] - source[0]) ** 2 + (pixel[1] - source[1]) ** 2 + pixel[2] ** 2)
             scale_mm = length_mm / abs(rays.step[i, j, rays.axis[i, j]])
             for channel in range(image.shape[0]):
                 image[channel, row, col] = rays.sums[i, j, channel, 0] * scale_mm if met else 0.0
@@ -25,18 +26,21 @@ def finish(field: Field, view: View, first: int, count: int, rays: Rays, image: 
                     continue
                 out = jacobian[channel, row, col]
                 if met:
-                    by_source, by_detector = _by_ends(field, view, rays, (i, j), channel, scale_mm)
-                    _by_twist(view, pixel, by_source, by_detector, out)
+                    by_source, by_detector = _by_ends(field, rays, (i, j), channel, scale_mm)
+                    if view.by_ends:
+                        _by_points(view, (by_source, by_detector), out)
+                    else:
+                        _by_twist(view, (source, pixel), (by_source, by_detector), out)
                 else:
                     out[:] = 0.0
 
 
 @compiled
-def _by_ends(field: Field, view: View, rays: Rays, ray: Any, channel: int, scale_mm: float) -> Any:
+def _by_ends(field: Field, rays: Rays, ray: Any, channel: int, scale_mm: float) -> Any:
     """The derivative of a pixel by its source and by its detector point in index space, two (3,) tuples."""
     c = rays.axis[ray]
     sums, line, step = rays.sums[ray][channel], rays.line[ray], rays.step[ray][c]
-    from_source = field.shape[c] // 2 - view.index_from_camera[c, 3]
+    from_source = field.shape[c] // 2 - rays.source[ray][c]
     by_x, by_y = scale_mm * sums[1], scale_mm * sums[2]
     by_bx = (scale_mm * sums[3] + by_x * from_source) / step
     by_by = (scale_mm * sums[4] + by_y * from_source) / step
@@ -61,14 +65,23 @@ def _in_order(along_first: Any, c: int) -> Any:
 
 
 @compiled
-def _by_twist(view: View, pixel: Any, by_source: Any, by_detector: Any, out: Any) -> None:
-    """The derivative by the six of `geometry.moved`, as `rays.twist_jacobian` writes it, into out (6,)."""
-    source, detector = _force(view, by_source), _force(view, by_detector)
+def _by_points(view: View, by_ends: Any, out: Any) -> None:
+    """The derivative by the source's and the detector point's place in camera mm, into out (6,)."""
+    source, detector = _force(view, by_ends[0]), _force(view, by_ends[1])
+    for i in range(3):
+        out[i], out[3 + i] = -source[i], -detector[i]
+
+
+@compiled
+def _by_twist(view: View, ends: Any, by_ends: Any, out: Any) -> None:
+    """The derivative by the six of `rigid.moved`, as `rays.twist_jacobian` writes it, into out (6,)."""
+    source, detector = _force(view, by_ends[0]), _force(view, by_ends[1])
+    start, pixel = ends
     pivot = view.pivot_mm
     for i in range(3):
         j, k = (i + 1) % 3, (i + 2) % 3
         out[i] = (pixel[j] - pivot[j]) * detector[k] - (pixel[k] - pivot[k]) * detector[j]
-        out[i] += pivot[k] * source[j] - pivot[j] * source[k]
+        out[i] += (start[j] - pivot[j]) * source[k] - (start[k] - pivot[k]) * source[j]
         out[3 + i] = source[i] + detector[i]
 
 

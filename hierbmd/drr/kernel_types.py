@@ -60,6 +60,8 @@ class Field(NamedTuple):
 class View(NamedTuple):
     """`index_from_camera` (4, 4), the pixels' `x_mm` (W,) and `y_mm` (H,), `sdd_mm`, the pivot in camera mm (3,).
 
+    With `by_ends` the six derivatives of a pixel are by its ray's source and detector point, without by the pose.
+    `moves` is 1.0 where the source moves along with the pixel on camera x, on camera y (rays are parallel), else 0.0.
     Rays are worked on in lines of neighbours: along the rows of the detector, or along its columns (`by_columns`).
     """
 
@@ -67,19 +69,22 @@ class View(NamedTuple):
     x_mm: Any
     y_mm: Any
     sdd_mm: float
+    moves: tuple[float, float]
     pivot_mm: Any
     by_columns: bool
+    by_ends: bool
 
 
 class Rays(NamedTuple):
     """Some lines of rays (R, N): `axis` is c; `line` (R, N, 6) holds x0, bx, y0, by and the two ends on c.
 
     `planes` (R, N, 4): the first and last plane met, the first and last of full weight; a ray that misses has its
-    first after its last. `step` (R, N, 3): detector - source. `sums` (R, N, S, 7).
+    first after its last. `source`, `step` (R, N, 3): where the ray starts, and detector - source. `sums` (R, N, S, 7).
     """
 
     axis: Any
     line: Any
     planes: Any
+    source: Any
     step: Any
     sums: Any

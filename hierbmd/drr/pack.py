@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from hierbmd.drr.kernel_types import BLOCK, PAD, Field
 from hierbmd.drr.scene import Scene
-from hierbmd.geometry import Grid, Matrix
+from hierbmd.geometry import Grid
+from hierbmd.rigid import Matrix
 
 
 class Packed(NamedTuple):

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from hierbmd.errors import BadConfig
-from hierbmd.geometry import Motion, ProjectionGeometry, Vector, moved
+from hierbmd.geometry import Motion, ProjectionGeometry
+from hierbmd.rigid import Vector, moved
 
 COLUMNS = ("rx", "ry", "rz", "tx", "ty", "tz")
 """Degrees and millimetres in camera axes, as `--pose` takes them."""

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from hierbmd.drr.options import Backend
 from hierbmd.drr.scene import Scene
 from hierbmd.errors import BadConfig
-from hierbmd.geometry import Camera, Matrix, Vector
+from hierbmd.geometry import Camera
+from hierbmd.rigid import Matrix, Vector
 
 
 class Projector(Protocol):
@@ -35,8 +36,17 @@ class Projector(Protocol):
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The projection (S, H, W) and its derivative (S, H, W, 6) by the pose.
 
-        The six are the twist of `geometry.moved` at zero: radians about camera x, y, z through the pivot, then mm along
+        The six are the twist of `rigid.moved` at zero: radians about camera x, y, z through the pivot, then mm along
         them.
+        """
+
+    def image_and_ends(
+        self, camera: Camera, camera_from_world: Matrix
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The projection (S, H, W) and its derivative (S, H, W, 2, 3) by the rays' ends, per mm in camera axes.
+
+        First by where the source is, then by where the pixel is, the patient at rest. Pose and intrinsics alike move
+        these two points, and their derivatives follow from these.
         """
 
 

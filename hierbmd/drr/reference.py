@@ -8,9 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hierbmd.drr.rays import FloatArray, field_interval, index_from_camera, require_rays_meet, twist_jacobian
+from hierbmd.drr.rays import (
+    FloatArray,
+    camera_rays,
+    field_interval,
+    index_from_camera,
+    require_rays_meet,
+    twist_jacobian,
+)
 from hierbmd.drr.scene import Scene
-from hierbmd.geometry import Camera, Matrix, Vector, transform_points
+from hierbmd.geometry import Camera
+from hierbmd.rigid import Matrix, Vector, transform_points
 
 _CHUNK_SAMPLES = 2_000_000
 
@@ -39,32 +47,43 @@ class ReferenceProjector:
     def image_and_jacobian(
         self, camera: Camera, camera_from_world: Matrix, pivot_world_mm: Vector
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The projection (S, H, W) and its derivative (S, H, W, 6) by the twist of `geometry.moved` about the pivot."""
+        """The projection (S, H, W) and its derivative (S, H, W, 6) by the twist of `rigid.moved` about the pivot."""
+        image, ends = self.image_and_ends_float64(camera, camera_from_world)
+        pivot_mm = transform_points(camera_from_world, pivot_world_mm)
+        ends_mm = (camera.source_points_mm(), camera.detector_points_mm())
+        jacobian = twist_jacobian(ends[..., 0, :], ends[..., 1, :], ends_mm, pivot_mm)
+        return image.astype(np.float32), jacobian.astype(np.float32)
+
+    def image_and_ends(
+        self, camera: Camera, camera_from_world: Matrix
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The projection (S, H, W) and its derivative (S, H, W, 2, 3) by the rays' ends in camera mm."""
+        image, ends = self.image_and_ends_float64(camera, camera_from_world)
+        return image.astype(np.float32), ends.astype(np.float32)
+
+    def image_and_ends_float64(self, camera: Camera, camera_from_world: Matrix) -> tuple[FloatArray, FloatArray]:
+        """`image_and_ends` before it is rounded to float32."""
         sums = self._project(camera, camera_from_world, gradient=True)
         to_camera = index_from_camera(self.scene.grid, camera_from_world)[:3, :3]
-        pivot_mm = transform_points(camera_from_world, pivot_world_mm)
-        by_source, by_detector = sums[..., 1:4] @ to_camera, sums[..., 4:7] @ to_camera
-        jacobian = twist_jacobian(by_source, by_detector, camera.detector_points_mm(), pivot_mm)
-        return sums[..., 0].astype(np.float32), jacobian.astype(np.float32)
+        return sums[..., 0], np.stack([sums[..., 1:4] @ to_camera, sums[..., 4:7] @ to_camera], axis=-2)
 
     def _project(self, camera: Camera, camera_from_world: Matrix, *, gradient: bool = False) -> FloatArray:
         """(S, H, W, 1 or 7): the image, then its derivatives by the source's and the pixel's place in index space."""
         require_rays_meet(self.scene.grid, camera, camera_from_world)
         matrix = index_from_camera(self.scene.grid, camera_from_world)
-        pixels_mm = camera.detector_points_mm().reshape(-1, 3)
-        steps = transform_points(matrix, pixels_mm) - matrix[:3, 3]
+        sources, steps = (points.reshape(-1, 3) for points in camera_rays(matrix, camera))
         out = np.zeros((len(self.scene.structures), len(steps), 7 if gradient else 1))
         rays = max(_CHUNK_SAMPLES // (2 * sum(self.scene.grid.shape)), 1)
         for first in range(0, len(steps), rays):
             part = slice(first, first + rays)
-            out[:, part] = self._integrals(matrix[:3, 3], steps[part], gradient)
-        out *= np.linalg.norm(pixels_mm, axis=1)[None, :, None]
+            out[:, part] = self._integrals(sources[part], steps[part], gradient)
+        out *= camera.ray_lengths_mm().reshape(-1, 1)
         return out.reshape(len(self.scene.structures), camera.size_px[1], camera.size_px[0], -1)
 
-    def _integrals(self, source: FloatArray, steps: FloatArray, gradient: bool) -> FloatArray:
+    def _integrals(self, sources: FloatArray, steps: FloatArray, gradient: bool) -> FloatArray:
         """The integrals over t of the field (and of its gradient, weighted by 1 - t and t) for some rays, (S, R, C)."""
-        t, weights = gauss_points(source, steps, self.scene.grid.shape)
-        points = source + t[..., None] * steps[:, None, :]
+        t, weights = gauss_points(sources, steps, self.scene.grid.shape)
+        points = sources[:, None, :] + t[..., None] * steps[:, None, :]
         rows = []
         for channel in range(len(self.scene.structures)):
             field = trilinear(self.scene.channel_values(channel), points, gradient=gradient)
@@ -75,14 +94,14 @@ class ReferenceProjector:
         return np.stack(rows)
 
 
-def gauss_points(source: FloatArray, steps: FloatArray, shape: tuple[int, int, int]) -> tuple[FloatArray, FloatArray]:
-    """Two Gauss-Legendre points t and weights (R, P) for every piece of the rays source + t * steps in the field."""
-    start, end = field_interval(source, steps, shape)
+def gauss_points(sources: FloatArray, steps: FloatArray, shape: tuple[int, int, int]) -> tuple[FloatArray, FloatArray]:
+    """Two Gauss-Legendre points t and weights (R, P) for every piece of the rays sources + t * steps in the field."""
+    start, end = field_interval(sources, steps, shape)
     crossings = [start[:, None], end[:, None]]
     for axis, n in enumerate(shape):
         along = steps[:, axis, None]
         safe = np.where(np.abs(along) < 1e-12, np.inf, along)
-        crossings.append((np.arange(-1, n + 1) - source[axis]) / safe)
+        crossings.append((np.arange(-1, n + 1) - sources[:, axis, None]) / safe)
     ends = np.sort(np.clip(np.concatenate(crossings, axis=1), start[:, None], np.maximum(start, end)[:, None]), axis=1)
     middle, half = (ends[:, 1:] + ends[:, :-1]) / 2, (ends[:, 1:] - ends[:, :-1]) / 2
     t = np.concatenate([middle - half / np.sqrt(3), middle + half / np.sqrt(3)], axis=1)

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierbmd.errors import BadAffine, MixedSeries, NotHounsfield, RescaleMissing, SliceGap
-from hierbmd.geometry import Grid, Matrix, Vector
+from hierbmd.geometry import Grid
 from hierbmd.io import dicom_file, guards
+from hierbmd.rigid import Matrix, Vector
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset

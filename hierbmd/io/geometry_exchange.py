@@ -14,8 +14,9 @@ import numpy as np
 from scipy.linalg import rq
 
 from hierbmd.errors import GeometryMissing, NotRigid
-from hierbmd.geometry import Camera, Matrix, Vector, invert_rigid, require_rigid, rigid_matrix
+from hierbmd.geometry import Camera
 from hierbmd.io.geometry_file import check_ranges
+from hierbmd.rigid import Matrix, Vector, invert_rigid, require_rigid, rigid_matrix
 
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Half a turn about the patient's long axis; its own inverse."""

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from hierbmd.errors import BadConfig, GeometryMissing, SuspectedUnit
-from hierbmd.geometry import Camera, ProjectionGeometry, Side, View, require_rigid
+from hierbmd.geometry import Beam, Camera, ProjectionGeometry, Side, View
 from hierbmd.io.atomic import read_json, write_json
+from hierbmd.rigid import require_rigid
 
 FRAME = "LPS-mm"
 """The only frame of a geometry file: DICOM patient coordinates in millimetres."""
 
 _REQUIRED = ("frame", "sdd_mm", "size_px", "pixel_mm", "camera_from_world", "view")
-_OPTIONAL = ("principal_px", "side")
+_OPTIONAL = ("principal_px", "side", "beam")
 
 SDD_RANGE_MM = (50.0, 20_000.0)
 """Source-detector distances between a benchtop set-up and a full-spine room; 1.0 would be metres."""
@@ -28,8 +29,9 @@ PIXEL_RANGE_MM = (0.005, 50.0)
 def read_geometry(path: str | Path) -> ProjectionGeometry:
     """Read a geometry file, or the `geometry` inside a result that holds one (`drr_0000.json`).
 
-    `principal_px` defaults to the image's centre and `side` to "none". Raises GeometryMissing (a key is missing or not
-    a number), BadConfig (not JSON; an unknown key, frame, view or side), SuspectedUnit (metres for mm), NotRigid.
+    `principal_px` defaults to the image's centre, `side` to "none", `beam` to "cone". Raises GeometryMissing (a key
+    is missing or not a number), BadConfig (not JSON; an unknown key, frame, view, side or beam), SuspectedUnit (metres
+    for mm), NotRigid.
     """
     value = read_json(path)
     if isinstance(value, dict) and isinstance(value.get("geometry"), dict):
@@ -43,8 +45,9 @@ def write_geometry(path: str | Path, geometry: ProjectionGeometry) -> None:
 
 
 def geometry_to_json(geometry: ProjectionGeometry) -> dict[str, Any]:
-    """The keys and values of a geometry file."""
+    """The keys and values of a geometry file; `beam` only where it is not the cone that every reader takes it for."""
     camera = geometry.camera
+    beam = {} if camera.beam is Beam.CONE else {"beam": camera.beam.value}
     return {
         "frame": FRAME,
         "sdd_mm": camera.sdd_mm,
@@ -54,7 +57,7 @@ def geometry_to_json(geometry: ProjectionGeometry) -> dict[str, Any]:
         "camera_from_world": geometry.camera_from_world.tolist(),
         "view": geometry.view.value,
         "side": geometry.side.value,
-    }
+    } | beam
 
 
 def geometry_from_json(value: Any, where: object = "") -> ProjectionGeometry:
@@ -74,6 +77,7 @@ def geometry_from_json(value: Any, where: object = "") -> ProjectionGeometry:
         size_px=(int(size_px[0]), int(size_px[1])),
         pixel_mm=(pixel_mm[0], pixel_mm[1]),
         principal_px=None if principal_px is None else (principal_px[0], principal_px[1]),
+        beam=Beam(_one_of(value.get("beam", "cone"), [b.value for b in Beam], "beam", where)),
     )
     return ProjectionGeometry(
         camera,

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierbmd.data.volume import LabelMap
-from hierbmd.geometry import Grid, transform_points
+from hierbmd.geometry import Grid
 from hierbmd.io import dicom_file
 from hierbmd.io.hounsfield import require_hounsfield
+from hierbmd.rigid import transform_points
 from hierbmd.units import METAL_HU
 
 _SPECK_MM3 = 100.0

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierbmd.errors import BadAffine
-from hierbmd.geometry import Grid, rigid_matrix
+from hierbmd.geometry import Grid
 from hierbmd.io import guards
+from hierbmd.rigid import rigid_matrix
 
 _HEADER_LIMIT = 1 << 16
 _PACKED_ENCODINGS = {"gzip", "gz", "bzip2", "bz2"}

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from hierbmd.data.schemes import TOTALSEGMENTATOR_V2
 from hierbmd.data.volume import LabelMap
 from hierbmd.errors import BadConfig, LabelsMismatch
-from hierbmd.geometry import Grid, Matrix
+from hierbmd.geometry import Grid
 from hierbmd.io import guards
 from hierbmd.io.atomic import read_json
 from hierbmd.io.ct import read_voxels
 from hierbmd.io.nifti import is_nifti, read_label_table
+from hierbmd.rigid import Matrix
 
 KIND = "label map"
 _MOST_IDS = 2**32

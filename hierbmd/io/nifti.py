@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierbmd.errors import AffineConflict, BadAffine
-from hierbmd.geometry import Grid, Matrix
+from hierbmd.geometry import Grid
 from hierbmd.io import guards
+from hierbmd.rigid import Matrix
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """NIfTI's world is RAS (nifti1.h, "+x = Right +y = Anterior +z = Superior"); the house's is LPS."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hierbmd.geometry import Grid, rigid_matrix, transform_points
+from hierbmd.geometry import Grid
+from hierbmd.rigid import rigid_matrix, transform_points
 from hierbmd.units import AIR_HU
 
 

@@ -19,10 +19,11 @@ from hierbmd.data.pairs import BONES
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import BadRegion, HierbmdError
-from hierbmd.geometry import Matrix, ProjectionGeometry, Side, transform_points
+from hierbmd.geometry import ProjectionGeometry, Side
 from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.outcome import BoneRegistration
 from hierbmd.registration.patient import register_bones
+from hierbmd.rigid import Matrix, transform_points
 from hierbmd.units import METAL_HU
 
 Result = TypeVar("Result")

@@ -13,7 +13,8 @@ from hierbmd.anatomy.metal import metal_near
 from hierbmd.anatomy.shape import box_of, subgrid
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import LabelsMismatch, RaysMissVolume
-from hierbmd.geometry import Camera, Grid, Matrix, Vector, transform_points
+from hierbmd.geometry import Camera, Grid
+from hierbmd.rigid import Matrix, Vector, transform_points
 from hierbmd.units import attenuation_per_mm_from_hu
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hierbmd.errors import RaysMissVolume
-from hierbmd.geometry import Matrix, transform_points
 from hierbmd.registration.body import Body
 from hierbmd.registration.judge import Evidence, disputed, judge
 from hierbmd.registration.level import Level
@@ -20,6 +19,7 @@ from hierbmd.registration.starts import slide_in_plane, spread_starts
 from hierbmd.registration.target import target_error
 from hierbmd.registration.uncertainty import pose_covariance, uncertainty
 from hierbmd.registration.window import make_target, reweighted
+from hierbmd.rigid import Matrix, transform_points
 
 Others = tuple[tuple[Body, Matrix], ...]
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hierbmd.geometry import Matrix
 from hierbmd.registration.body import Body
 from hierbmd.registration.level import Level
 from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.outcome import Outcome, StartResult, Uncertainty
 from hierbmd.registration.refine import Refined
 from hierbmd.registration.window import share_on_image
+from hierbmd.rigid import Matrix
 
 _RIVAL_COST = 1.1
 """A rival pose leaves at most this much more unexplained than the best: the image does not choose between them."""

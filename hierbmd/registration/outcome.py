@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hierbmd.geometry import Matrix
+from hierbmd.rigid import Matrix
 
 
 class Outcome(enum.Enum):

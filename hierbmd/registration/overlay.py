@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from hierbmd.geometry import Camera, Matrix, transform_points
+from hierbmd.geometry import Camera
 from hierbmd.io.image import windowed
 from hierbmd.registration.body import Body
+from hierbmd.rigid import Matrix, transform_points
 
 Colour = NDArray[np.uint8]
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import GeometryMissing
-from hierbmd.geometry import Matrix, ProjectionGeometry
+from hierbmd.geometry import ProjectionGeometry
 from hierbmd.registration.body import Body, is_bone, make_body
 from hierbmd.registration.bone import Search, refine_bone, register_bone
 from hierbmd.registration.level import Level, make_levels
 from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.outcome import BoneRegistration
+from hierbmd.rigid import Matrix
 
 DEFAULT_BONES = ("femur_left", "femur_right", "hip_left", "hip_right")
 """What the method registers (METHOD section 1), named as TotalSegmentator v2 does."""

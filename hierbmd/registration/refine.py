@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hierbmd.geometry import Matrix, Vector, moved, transform_points
 from hierbmd.registration.similarity import Fit
+from hierbmd.rigid import Matrix, Vector, moved, transform_points
 
 _DAMPING_START = 1e-2
 _DAMPING_MIN = 1e-7

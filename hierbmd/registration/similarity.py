@@ -47,7 +47,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Fit:
-    """A pose's residual (2m,), its derivative (2m, 6) by the twist of geometry.moved(), and what they say.
+    """A pose's residual (2m,), its derivative (2m, 6) by the twist of rigid.moved(), and what they say.
 
     `cost` is the squared residual over the squared observation, 0 to 1; `similarity` the partial correlation of the
     bone given the background; `gain` the mean gain, negative when the contrast is inverted.

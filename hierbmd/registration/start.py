@@ -9,7 +9,8 @@ import numpy as np
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.data.volume import LabelMap
 from hierbmd.errors import GeometryMissing, ViewConflict
-from hierbmd.geometry import Placement, ProjectionGeometry, Side, Vector, transform_points
+from hierbmd.geometry import Placement, ProjectionGeometry, Side
+from hierbmd.rigid import Vector, transform_points
 
 
 def start_geometry(radiograph: Radiograph, labels: LabelMap, bones: Sequence[str]) -> ProjectionGeometry:

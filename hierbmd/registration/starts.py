@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 from scipy.stats import qmc
 
-from hierbmd.geometry import Matrix, Vector, moved, transform_points
 from hierbmd.registration.body import Body
 from hierbmd.registration.features import gradient_filter
 from hierbmd.registration.level import Level
 from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.window import background_image, near_cut
+from hierbmd.rigid import Matrix, Vector, moved, transform_points
 
 _PEAK_DISTANCE_PX = 3.0
 

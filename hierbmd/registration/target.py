@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hierbmd.geometry import Matrix, transform_points
+from hierbmd.rigid import Matrix, transform_points
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from hierbmd.geometry import Matrix, Vector, transform_points
 from hierbmd.registration.outcome import Uncertainty
 from hierbmd.registration.similarity import Fit, Target
 from hierbmd.registration.target import target_error
+from hierbmd.rigid import Matrix, Vector, transform_points
 
 _BLOCK_PX = 8
 

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from hierbmd.geometry import Camera, Matrix, transform_points
+from hierbmd.geometry import Camera
 from hierbmd.registration.body import Body
 from hierbmd.registration.features import gradient_filter
 from hierbmd.registration.level import Level
 from hierbmd.registration.similarity import Target
+from hierbmd.rigid import Matrix, transform_points
 
 _SILHOUETTE = 0.02
 """A pixel shows the bone where it attenuates at least this share of the bone's largest attenuation."""

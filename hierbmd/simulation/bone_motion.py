@@ -11,7 +11,8 @@ from scipy import ndimage
 from hierbmd.anatomy.shape import box_of
 from hierbmd.data.volume import LabelMap
 from hierbmd.errors import LabelsMismatch
-from hierbmd.geometry import Grid, Matrix, invert_rigid, require_rigid, transform_points
+from hierbmd.geometry import Grid
+from hierbmd.rigid import Matrix, invert_rigid, require_rigid, transform_points
 from hierbmd.simulation.basis import Basis
 
 Floats = NDArray[np.float32]

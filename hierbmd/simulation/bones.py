@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hierbmd.geometry import Grid, Matrix, rigid_matrix, transform_points
+from hierbmd.geometry import Grid
+from hierbmd.rigid import Matrix, rigid_matrix, transform_points
 from hierbmd.simulation.femur import FemurFrame, femur_frame, femur_shape, local_from_hip, trabecular_mg_cm3
 from hierbmd.simulation.morphometry import Anatomy, BoneQuality
 from hierbmd.simulation.pelvis import hemipelvis_shape, lumbar_shape, sacrum_shape

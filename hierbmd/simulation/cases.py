@@ -13,9 +13,9 @@ from hierbmd.anatomy.shape import box_of, subgrid
 from hierbmd.data.calibration import Calibration
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import HierbmdError, LabelsMismatch
-from hierbmd.geometry import Vector
 from hierbmd.io.ct import read_volume
 from hierbmd.io.labels import read_labels
+from hierbmd.rigid import Vector
 from hierbmd.simulation.basis import METAL_HU, nodes
 from hierbmd.simulation.options import PatientOptions
 from hierbmd.simulation.patient import NOMINAL_SLOPE, virtual_patient

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from hierbmd.geometry import Matrix
+from hierbmd.rigid import Matrix
 from hierbmd.simulation.morphometry import FemurSize
 from hierbmd.simulation.shapes import Group, Shape, chain, group
 

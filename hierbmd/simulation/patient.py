@@ -11,8 +11,9 @@ from scipy import ndimage
 from hierbmd.data.calibration import Calibration
 from hierbmd.data.schemes import TOTALSEGMENTATOR_V2
 from hierbmd.data.volume import LabelMap, Volume
-from hierbmd.geometry import Grid, Vector
+from hierbmd.geometry import Grid
 from hierbmd.physics.attenuation import phantom_hu_per_mg_cm3
+from hierbmd.rigid import Vector
 from hierbmd.simulation.bones import Bone, hip_centre_mm, make_bones
 from hierbmd.simulation.morphometry import Anatomy, draw_anatomy
 from hierbmd.simulation.options import PatientOptions

@@ -7,17 +7,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from hierbmd.geometry import (
-    Camera,
-    Matrix,
-    Motion,
-    Placement,
-    ProjectionGeometry,
-    Side,
-    Vector,
-    View,
-    rigid_matrix,
-)
+from hierbmd.geometry import Camera, Motion, Placement, ProjectionGeometry, Side, View
+from hierbmd.rigid import Matrix, Vector, rigid_matrix
 from hierbmd.simulation.options import StudyOptions
 
 _REACH = 2.2

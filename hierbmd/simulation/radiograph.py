@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import NotHounsfield
-from hierbmd.geometry import Grid, Matrix, ProjectionGeometry, transform_points
+from hierbmd.geometry import Grid, ProjectionGeometry
 from hierbmd.physics import detector
 from hierbmd.physics.scatter import NO_GRID, add_scatter
 from hierbmd.physics.scatter import Grid as ScatterGrid
 from hierbmd.physics.spectrum import Spectrum, monoenergetic, tube_spectrum
+from hierbmd.rigid import Matrix, transform_points
 from hierbmd.simulation.basis import Basis, attenuation_per_mm, decompose, without_table
 from hierbmd.simulation.bone_motion import with_moved_bones
 from hierbmd.simulation.display import displayed, draw_curve

@@ -11,7 +11,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from hierbmd.errors import RaysMissVolume
-from hierbmd.geometry import Camera, Grid, Matrix, invert_rigid, transform_points
+from hierbmd.geometry import Camera, Grid
+from hierbmd.rigid import Matrix, invert_rigid, transform_points
 
 Floats = NDArray[np.float32]
 

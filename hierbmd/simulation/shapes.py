@@ -14,7 +14,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from hierbmd.geometry import Grid, Matrix, transform_points
+from hierbmd.geometry import Grid
+from hierbmd.rigid import Matrix, transform_points
 
 Floats = NDArray[np.float32]
 

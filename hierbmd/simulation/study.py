@@ -26,13 +26,14 @@ from hierbmd.data.density import RESEARCH_USE_ONLY
 from hierbmd.data.manifest import KNOWN_COLUMNS
 from hierbmd.data.splits import quantile_strata, split_subjects
 from hierbmd.errors import BadConfig, HierbmdError, OutputUnwritable, ProcessDied
-from hierbmd.geometry import Matrix, ProjectionGeometry
+from hierbmd.geometry import ProjectionGeometry
 from hierbmd.io.atomic import atomic_path, read_json, write_json
 from hierbmd.io.calibration_file import write_calibration
 from hierbmd.io.dicom_write import DicomOptions, write_radiograph_dicom
 from hierbmd.io.geometry_file import geometry_to_json
 from hierbmd.io.image import write_labels, write_volume
 from hierbmd.parallel import in_processes
+from hierbmd.rigid import Matrix
 from hierbmd.simulation.basis import Basis
 from hierbmd.simulation.bone_motion import with_moved_bones
 from hierbmd.simulation.cases import BONES, Case, real_case, virtual_case

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from hierbmd.data.density import DensityMap
 from hierbmd.data.volume import LabelMap, Volume
-from hierbmd.geometry import Camera, Matrix
+from hierbmd.geometry import Camera
+from hierbmd.rigid import Matrix
 from hierbmd.simulation.bone_motion import bone_piece
 from hierbmd.simulation.raymarch import block_mean, line_integrals, supersampled
 from hierbmd.units import G_CM2_PER_MG_CM3_MM

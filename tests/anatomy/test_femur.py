@@ -10,7 +10,8 @@ from scipy.spatial.transform import Rotation
 from hierbmd.anatomy import shaft as module
 from hierbmd.anatomy.femur import femur_axes
 from hierbmd.errors import BadRegion
-from hierbmd.geometry import Grid, Side, rigid_matrix, transform_points
+from hierbmd.geometry import Grid, Side
+from hierbmd.rigid import rigid_matrix, transform_points
 from hierbmd.simulation.options import PatientOptions
 from hierbmd.simulation.patient import virtual_patient
 

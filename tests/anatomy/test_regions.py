@@ -11,7 +11,8 @@ from hierbmd.anatomy.regions import RegionOptions, femoral_neck_region, shifted,
 from hierbmd.anatomy.shape import world_points
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import BadRegion, LabelsMismatch, SideConflict, Uncalibrated
-from hierbmd.geometry import Camera, Grid, Placement, Side, View, rigid_matrix
+from hierbmd.geometry import Camera, Grid, Placement, Side, View
+from hierbmd.rigid import rigid_matrix
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,12 @@ from hierbmd.cli.main import main
 from hierbmd.cli.register import Options, _start
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.data.volume import LabelMap, Volume
-from hierbmd.geometry import Camera, Grid, Placement, ProjectionGeometry, Side, View, moved, transform_points
+from hierbmd.geometry import Camera, Grid, Placement, ProjectionGeometry, Side, View
 from hierbmd.io.geometry_file import write_geometry
 from hierbmd.io.image import write_labels, write_mha_image, write_volume
 from hierbmd.registration.body import make_body, surface_points
 from hierbmd.registration.target import target_error
+from hierbmd.rigid import moved, transform_points
 
 CAMERA = Camera(1000.0, (96, 96), (2.5, 2.5))
 NAME = "femur_right"

@@ -10,7 +10,8 @@ import pytest
 from hierbmd.data.halves import HalfFrame, half_camera, half_radiograph, sides_shown
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.errors import GeometryMissing, SideConflict, ViewConflict
-from hierbmd.geometry import Placement, Side, View, transform_points
+from hierbmd.geometry import Placement, Side, View
+from hierbmd.rigid import transform_points
 
 FRAME = HalfFrame(size_px=(40, 80), pixel_mm=(3.0, 3.0))
 

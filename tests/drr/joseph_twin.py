@@ -5,27 +5,27 @@ from __future__ import annotations
 import numpy as np
 
 from hierbmd.drr.rays import index_from_camera
-from hierbmd.geometry import moved, transform_points
+from hierbmd.rigid import moved, transform_points
 
 
 def joseph_image(scene, camera, camera_from_world):
     """The projection (S, H, W) in float64 of a scene."""
     matrix = index_from_camera(scene.grid, camera_from_world)
-    pixels = camera.detector_points_mm()
-    steps = transform_points(matrix, pixels) - matrix[:3, 3]
+    sources = transform_points(matrix, camera.source_points_mm())
+    steps = transform_points(matrix, camera.detector_points_mm()) - sources
     along = np.argmax(np.abs(steps), axis=-1)
-    out = np.zeros((len(scene.structures), *pixels.shape[:2]))
+    out = np.zeros((len(scene.structures), *steps.shape[:2]))
     for channel in range(len(scene.structures)):
         values = scene.channel_values(channel).astype(np.float64)
         for axis in range(3):
             rays = along == axis
-            lengths = np.linalg.norm(pixels[rays], axis=-1)
-            out[channel][rays] = lengths * _integrals(values, matrix[:3, 3], steps[rays], axis)
+            lengths = camera.ray_lengths_mm()[rays]
+            out[channel][rays] = lengths * _integrals(values, sources[rays], steps[rays], axis)
     return out
 
 
 def joseph_jacobian(scene, camera, camera_from_world, pivot_world_mm, *, step=1e-7):
-    """Central differences of `joseph_image` by the six of `geometry.moved`, (S, H, W, 6).
+    """Central differences of `joseph_image` by the six of `rigid.moved`, (S, H, W, 6).
 
     The field has kinks at the voxel centres: the step is small so that hardly a ray steps over one.
     """
@@ -38,13 +38,13 @@ def joseph_jacobian(scene, camera, camera_from_world, pivot_world_mm, *, step=1e
     return np.stack(columns, axis=-1)
 
 
-def _integrals(values, source, steps, axis):
-    """The integrals over t in [0, 1] of the field along source + t * steps (R, 3), planes joined by straight lines."""
-    ends = np.sort([np.full(len(steps), source[axis]), source[axis] + steps[:, axis]], axis=0)
+def _integrals(values, sources, steps, axis):
+    """The integrals over t in [0, 1] of the field along sources + t * steps (R, 3), planes joined by straight lines."""
+    ends = np.sort([sources[:, axis], sources[:, axis] + steps[:, axis]], axis=0)
     total = np.zeros(len(steps))
     for plane in range(values.shape[axis]):
         weight = _hat_integral(ends[1] - plane) - _hat_integral(ends[0] - plane)
-        points = source + steps * ((plane - source[axis]) / steps[:, axis])[:, None]
+        points = sources + steps * ((plane - sources[:, axis]) / steps[:, axis])[:, None]
         total += weight * _bilinear(np.take(values, plane, axis=axis), np.delete(points, axis, axis=1))
     return total / np.abs(steps[:, axis])
 

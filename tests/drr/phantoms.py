@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 
 from hierbmd.drr.scene import Quantity, Scene
-from hierbmd.geometry import Grid, invert_rigid, transform_points
+from hierbmd.geometry import Grid
+from hierbmd.rigid import invert_rigid, transform_points
 
 
 def scene_of(field, grid, *, oversample=1):
@@ -20,9 +21,9 @@ def scene_of(field, grid, *, oversample=1):
 
 
 def rays_world(camera, camera_from_world):
-    """The source (3,), unit directions (H, W, 3) and lengths (H, W) of a camera's rays, LPS mm."""
+    """The sources, unit directions (H, W, 3) and lengths (H, W) of a camera's rays, LPS mm."""
     world_from_camera = invert_rigid(camera_from_world)
-    source = world_from_camera[:3, 3]
+    source = transform_points(world_from_camera, camera.source_points_mm())
     steps = transform_points(world_from_camera, camera.detector_points_mm()) - source
     lengths = np.linalg.norm(steps, axis=-1)
     return source, steps / lengths[..., None], lengths
@@ -36,7 +37,7 @@ def gaussian_integral(centre, sigma_mm, source, directions):
     """The whole line's integral: sigma sqrt(2 pi) exp(-d^2 / 2 sigma^2), d the line's distance from the centre."""
     to_centre = centre - source
     along = np.sum(to_centre * directions, axis=-1)
-    distance2 = np.sum(to_centre**2) - along**2
+    distance2 = np.sum(to_centre**2, axis=-1) - along**2
     return sigma_mm * np.sqrt(2 * np.pi) * np.exp(-distance2 / (2 * sigma_mm**2))
 
 
@@ -47,7 +48,7 @@ def ellipsoid_field(centre, axes_mm, rotation):
 def ellipsoid_integral(centre, axes_mm, rotation, source, directions):
     """The chord of a line through an ellipsoid whose axes are the columns of `rotation`."""
     o, d = (source - centre) @ rotation / axes_mm, directions @ rotation / axes_mm
-    a, b, c = np.sum(d * d, axis=-1), np.sum(o * d, axis=-1), np.sum(o * o) - 1
+    a, b, c = np.sum(d * d, axis=-1), np.sum(o * d, axis=-1), np.sum(o * o, axis=-1) - 1
     return 2 * np.sqrt(np.maximum(b * b - a * c, 0)) / a
 
 

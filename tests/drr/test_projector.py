@@ -13,7 +13,8 @@ from hierbmd.drr.projector import make_projector
 from hierbmd.drr.reference import ReferenceProjector
 from hierbmd.drr.scene import Quantity, Scene
 from hierbmd.errors import BadConfig, NotRigid, RaysMissVolume
-from hierbmd.geometry import Camera, Grid, Motion, Placement, View, moved
+from hierbmd.geometry import Beam, Camera, Grid, Motion, Placement, View
+from hierbmd.rigid import moved
 
 BACKENDS = ["cpu", "reference"]
 CENTRE = np.array([12.0, -7.0, 30.0])
@@ -41,10 +42,12 @@ def one_voxel_thick(axis):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("oblique", [False, True])
-def test_gaussian_is_its_closed_form(phantoms, backend, oblique):
+@pytest.mark.parametrize("beam", list(Beam))
+def test_gaussian_is_its_closed_form(phantoms, backend, beam, oblique):
+    camera = dataclasses.replace(CAMERA, beam=beam)
     scene = phantoms.scene_of(phantoms.gaussian_field(CENTRE, 9.0), grid_about(CENTRE, 90, 1.0, oblique=oblique))
-    image = make_projector(scene, backend).image(CAMERA, POSE)[0]
-    source, directions, _ = phantoms.rays_world(CAMERA, POSE)
+    image = make_projector(scene, backend).image(camera, POSE)[0]
+    source, directions, _ = phantoms.rays_world(camera, POSE)
     expected = phantoms.gaussian_integral(CENTRE, 9.0, source, directions)
     # Linear interpolation adds spacing^2 / 6 to a Gaussian's variance: 0.2 % less in the middle.
     assert image == pytest.approx(expected, abs=0.005 * float(expected.max()))
@@ -52,15 +55,17 @@ def test_gaussian_is_its_closed_form(phantoms, backend, oblique):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("oblique", [False, True])
+@pytest.mark.parametrize("beam", list(Beam))
 @pytest.mark.parametrize("shape", ["ellipsoid", "box"])
-def test_solid_is_its_closed_form(phantoms, backend, oblique, shape):
+def test_solid_is_its_closed_form(phantoms, backend, beam, oblique, shape):
+    camera = dataclasses.replace(CAMERA, beam=beam)
     size = np.array([28.0, 22.0, 25.0])
     solid = Rotation.from_euler("xyz", [10, 30, 50], degrees=True).as_matrix()
     field, integral = getattr(phantoms, f"{shape}_field"), getattr(phantoms, f"{shape}_integral")
     grid = grid_about(CENTRE, 80, 1.0, oblique=oblique)
     scene = phantoms.scene_of(field(CENTRE, size, solid), grid, oversample=2)
-    image = make_projector(scene, backend).image(CAMERA, POSE)[0]
-    source, directions, _ = phantoms.rays_world(CAMERA, POSE)
+    image = make_projector(scene, backend).image(camera, POSE)[0]
+    source, directions, _ = phantoms.rays_world(camera, POSE)
     expected = integral(CENTRE, size, solid, source, directions)
     # Along an edge a voxel's width decides; inside, where the chord is long, the chord is met within 0.5 %.
     inside = expected > 0.6 * expected.max()

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from hierbmd.errors import GeometryMissing, NotRigid, SuspectedUnit
-from hierbmd.geometry import Camera, Motion, Placement, View, invert_rigid, transform_points
+from hierbmd.geometry import Camera, Motion, Placement, View
 from hierbmd.io import geometry_exchange as exchange
+from hierbmd.rigid import invert_rigid, transform_points
 
 CAMERA = Camera(1040.0, (24, 17), (0.9, 1.1), (10.2, 9.7))
 CENTRE = np.array([10.0, -20.0, 30.0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -37,6 +38,18 @@ def test_file_holds_the_contracts_keys(geometry):
     assert set(geometry_to_json(geometry)) == {
         "frame", "sdd_mm", "size_px", "pixel_mm", "principal_px", "camera_from_world", "view", "side",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("beam", ["parallel", "slot"])
+def test_beam_that_is_no_cone_is_kept(tmp_path, geometry, beam):
+    other = replace(geometry, camera=replace(geometry.camera, beam=beam))
+    write_geometry(tmp_path / "g.json", other)
+    assert read_geometry(tmp_path / "g.json").camera == other.camera
+
+
+def test_beam_that_does_not_exist_is_refused(tmp_path, geometry):
+    with pytest.raises(BadConfig, match="unknown beam 'fan'"):
+        read_geometry(written(tmp_path, geometry_to_json(geometry) | {"beam": "fan"}))
 
 
 def test_principal_point_defaults_to_the_centre_and_side_to_none(tmp_path, geometry):

@@ -12,10 +12,11 @@ from scipy.spatial.transform import Rotation
 
 from hierbmd.data.schemes import TOTALSEGMENTATOR_V2
 from hierbmd.data.volume import LabelMap
-from hierbmd.geometry import Grid, transform_points
+from hierbmd.geometry import Grid
 from hierbmd.io.ct import read_volume
 from hierbmd.io.image import write_labels
 from hierbmd.io.labels import read_labels, resample_labels, scheme_of
+from hierbmd.rigid import transform_points
 
 
 def blocks(shape: tuple[int, int, int], matrix: np.ndarray) -> LabelMap:

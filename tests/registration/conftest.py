@@ -9,8 +9,9 @@ import pytest
 
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import RaysMissVolume
-from hierbmd.geometry import Camera, Grid, Placement, View, transform_points
+from hierbmd.geometry import Camera, Grid, Placement, View
 from hierbmd.registration.body import Body
+from hierbmd.rigid import transform_points
 
 
 @dataclass(frozen=True)

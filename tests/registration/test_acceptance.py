@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hierbmd.geometry import Camera, Motion, Placement, ProjectionGeometry, Side, View, invert_rigid, moved
+from hierbmd.geometry import Camera, Motion, Placement, ProjectionGeometry, Side, View
 from hierbmd.io.ct import read_volume
 from hierbmd.io.labels import read_labels
 from hierbmd.registration.body import surface_points
@@ -13,6 +13,7 @@ from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.patient import register_bones
 from hierbmd.registration.start import centre_of
 from hierbmd.registration.target import target_error
+from hierbmd.rigid import invert_rigid, moved
 from hierbmd.simulation.radiograph import simulate_radiograph
 
 BONES = ("femur_right", "hip_left", "hip_right")

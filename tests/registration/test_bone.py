@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hierbmd.geometry import Camera, moved, rotation_angle_deg, transform_points
+from hierbmd.geometry import Camera
 from hierbmd.registration.body import make_body
 from hierbmd.registration.bone import Search, register_bone
 from hierbmd.registration.level import make_levels
 from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.outcome import Outcome
 from hierbmd.registration.target import target_error
+from hierbmd.rigid import moved, rotation_angle_deg, transform_points
 
 OPTIONS = RegistrationOptions(starts=4, level_pixel_mm=(6.0, 3.0))
 

@@ -10,7 +10,7 @@ import pytest
 
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.errors import BadConfig, GeometryMissing, ViewConflict
-from hierbmd.geometry import Camera, ProjectionGeometry, View, transform_points
+from hierbmd.geometry import Camera, ProjectionGeometry, View
 from hierbmd.io.geometry_file import read_geometry
 from hierbmd.registration.body import make_body
 from hierbmd.registration.files import write_registrations
@@ -18,6 +18,7 @@ from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.outcome import BoneRegistration, Outcome, Uncertainty
 from hierbmd.registration.overlay import OUTLINE_RGB, overlay
 from hierbmd.registration.start import centre_of, start_geometry
+from hierbmd.rigid import transform_points
 
 CAMERA = Camera(1000.0, (96, 80), (3.0, 3.0))
 

@@ -9,11 +9,12 @@ import pytest
 
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.errors import GeometryMissing, LabelsMismatch
-from hierbmd.geometry import Camera, Placement, ProjectionGeometry, View, moved
+from hierbmd.geometry import Camera, Placement, ProjectionGeometry, View
 from hierbmd.registration.body import make_body, surface_points
 from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.patient import register_bones
 from hierbmd.registration.target import target_error
+from hierbmd.rigid import moved
 
 CAMERA = Camera(1000.0, (112, 112), (2.5, 2.5))
 OPTIONS = RegistrationOptions(starts=3, level_pixel_mm=(7.5, 5.0, 2.5))

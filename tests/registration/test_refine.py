@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hierbmd.geometry import moved
 from hierbmd.registration.refine import Box, refine
 from hierbmd.registration.similarity import Fit
+from hierbmd.rigid import moved
 
 PIVOT = np.array([10.0, -5.0, 20.0])
 HALF = np.array([0.3, 0.3, 0.3, 20.0, 20.0, 40.0])

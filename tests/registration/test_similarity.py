@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hierbmd.geometry import moved
 from hierbmd.registration.level import make_levels
 from hierbmd.registration.similarity import fit
 from hierbmd.registration.window import make_target, reweighted
+from hierbmd.rigid import moved
 
 
 def _target(body, camera, pose, *, others=(), seen=None, gains=1, noise=0.05):

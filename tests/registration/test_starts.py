@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hierbmd.geometry import moved, transform_points
 from hierbmd.registration.features import gradient_filter
 from hierbmd.registration.level import make_levels
 from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.starts import shift_scores, slide_in_plane, spread_starts
+from hierbmd.rigid import moved, transform_points
 
 
 def _level(image, camera, pixel_mm=3.0):

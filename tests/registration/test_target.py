@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hierbmd.geometry import moved, transform_points
 from hierbmd.registration.target import target_error
+from hierbmd.rigid import moved, transform_points
 
 POINTS = np.array([[0.0, 0.0, 0.0], [30.0, 0.0, 0.0], [0.0, 40.0, 0.0], [0.0, 0.0, -50.0]])
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hierbmd.geometry import moved, transform_points
 from hierbmd.registration.bone import Search, register_bone
 from hierbmd.registration.level import make_levels
 from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.target import target_error
 from hierbmd.registration.uncertainty import in_plane_std_mm, uncertainty
+from hierbmd.rigid import moved, transform_points
 
 OPTIONS = RegistrationOptions(starts=1, level_pixel_mm=(3.0,), min_similarity=0.1)
 

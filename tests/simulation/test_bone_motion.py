@@ -8,7 +8,8 @@ from scipy.spatial.transform import Rotation
 
 from hierbmd.data.volume import LabelMap
 from hierbmd.errors import LabelsMismatch, NotRigid
-from hierbmd.geometry import Grid, invert_rigid, rigid_matrix, transform_points
+from hierbmd.geometry import Grid
+from hierbmd.rigid import invert_rigid, rigid_matrix, transform_points
 from hierbmd.simulation.basis import Basis, decompose
 from hierbmd.simulation.bone_motion import bone_piece, with_moved_bones
 from hierbmd.simulation.truth import bone_region, true_areal_density

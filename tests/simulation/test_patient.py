@@ -11,7 +11,7 @@ from hierbmd.anatomy.regions import total_hip
 from hierbmd.data.density import REFERENCES
 from hierbmd.data.schemes import TOTALSEGMENTATOR_V2
 from hierbmd.errors import BadConfig
-from hierbmd.geometry import transform_points
+from hierbmd.rigid import transform_points
 from hierbmd.simulation.morphometry import draw_anatomy, mean_t_score
 from hierbmd.simulation.options import PatientOptions
 from hierbmd.simulation.patient import virtual_patient

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hierbmd.geometry import Grid, transform_points
+from hierbmd.geometry import Grid
+from hierbmd.rigid import transform_points
 from hierbmd.simulation.shapes import Shape, box_of, chain, evaluate, group, occupancy
 
 

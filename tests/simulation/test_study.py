@@ -17,13 +17,14 @@ import pytest
 
 from hierbmd.data.splits import SPLITS
 from hierbmd.errors import BadConfig, LabelsMismatch, SuspectedUnit
-from hierbmd.geometry import Side, View, require_rigid
+from hierbmd.geometry import Side, View
 from hierbmd.io.calibration_file import read_calibration
 from hierbmd.io.ct import read_volume
 from hierbmd.io.geometry_file import geometry_from_json
 from hierbmd.io.labels import read_labels
 from hierbmd.io.manifest import read_manifest
 from hierbmd.io.radiograph import read_radiograph
+from hierbmd.rigid import require_rigid
 from hierbmd.simulation.options import PatientOptions, RadiographSimulationOptions, StudyOptions
 from hierbmd.simulation.study import RealCt, Recipe, simulate_study
 
