@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hierbmd.drr.rays import camera_rays, field_interval, index_from_camera, require_rays_meet
+from hierbmd.drr.marching import CHUNK_SAMPLES, interval_of_all, samples_between
 from hierbmd.drr.scene import Scene
 from hierbmd.errors import BadConfig, MissingExtra
 from hierbmd.geometry import Camera
@@ -18,9 +18,7 @@ from hierbmd.rigid import Matrix, Vector, invert_rigid, moved, transform_points
 if TYPE_CHECKING:
     import torch
 
-_SAMPLES_PER_VOXEL = 4.0
 _STEP_RAD, _STEP_MM = 2e-3, 0.2
-_CHUNK_SAMPLES = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -66,20 +64,15 @@ class DiffDrrProjector:
     def _image(self, camera: Camera, camera_from_world: Matrix) -> NDArray[np.float64]:
         import torch
 
-        require_rays_meet(self.scene.grid, camera, camera_from_world)
-        matrix = index_from_camera(self.scene.grid, camera_from_world)
-        sources, steps = (points.reshape(-1, 3) for points in camera_rays(matrix, camera))
-        start, end = field_interval(sources, steps, self.scene.grid.shape)
-        met = end > start
-        between = (float(start[met].min()), float(end[met].max()))
-        samples = int(np.ceil(_SAMPLES_PER_VOXEL * np.linalg.norm(steps, axis=1).max() * (between[1] - between[0]))) + 2
+        between = interval_of_all(self.scene.grid, camera, camera_from_world)
+        samples = samples_between(self.scene.grid, camera, camera_from_world, between)
         world_from_camera = invert_rigid(camera_from_world)
         ends = (camera.source_points_mm(), camera.detector_points_mm())
         source, targets = (torch.from_numpy(transform_points(world_from_camera, mm).reshape(1, -1, 3)) for mm in ends)
         images = []
         for channel in range(len(self.scene.structures)):
             drr = self._module(channel, camera)
-            parts = (ends.split(max(_CHUNK_SAMPLES // samples, 1), dim=1) for ends in (source, targets))
+            parts = (ends.split(max(CHUNK_SAMPLES // samples, 1), dim=1) for ends in (source, targets))
             rows = [_render(drr, part, samples, between) for part in zip(*parts, strict=True)]
             images.append(torch.cat(rows, dim=1)[0].numpy())
         return np.stack(images).reshape(len(images), camera.size_px[1], camera.size_px[0])

