@@ -38,7 +38,7 @@ def mass_attenuation_cm2_g(material: str, energy_kev: float | Energies) -> Energ
     """Mass attenuation in cm2/g at energies of 10-150 keV, interpolated log-log; BadConfig for others.
 
     Materials are the columns of attenuation.csv: water, soft_tissue, adipose, hydroxyapatite, collagen, titanium,
-    cesium_iodide. Coherent scatter is included, as XCOM's total with coherent.
+    aluminium, cesium_iodide, dipotassium_phosphate. Coherent scatter is included, as XCOM's total with coherent.
     """
     energies, columns = _table()
     wanted = np.asarray(energy_kev, dtype=np.float64)

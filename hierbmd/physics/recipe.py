@@ -4,7 +4,7 @@ Neither is needed to run hierbmd: `attenuation.csv` and `spectra.csv` beside thi
 
 Attenuation: Elam, Ravel & Sieber, Radiat Phys Chem 2002, as xraydb tabulates it (photoelectric, coherent and incoherent
 summed), which tests hold to NIST XCOM figures. Compositions by mass: water; soft tissue and adipose of ICRU Report 44;
-hydroxyapatite Ca10(PO4)6(OH)2 at 3.16 g/cm3; collagen as C 0.533 H 0.071 N 0.171 O 0.225 (Gly-Pro-Hyp average);
+hydroxyapatite Ca10(PO4)6(OH)2 at 3.16 g/cm3; K2HPO4; collagen as C 0.533 H 0.071 N 0.171 O 0.225 (Gly-Pro-Hyp average);
 titanium alloy as titanium. Spectra: spekpy's default model (Poludniowski et al., Med Phys 2021; "kqp") for a
 tungsten anode at 12 degrees.
 """
@@ -25,6 +25,7 @@ COMPOSITIONS: dict[str, dict[str, float]] = {
     "titanium": {"Ti": 1.0},
     "aluminium": {"Al": 1.0},
     "cesium_iodide": {"Cs": 0.5115, "I": 0.4885},
+    "dipotassium_phosphate": {"H": 0.0058, "O": 0.3674, "P": 0.1778, "K": 0.4490},
 }  # fmt: skip
 """Mass fractions by element."""
 
@@ -35,7 +36,7 @@ FILTRATIONS: dict[str, list[tuple[str, float]]] = {
     "3.0 mm Al + 0.1 mm Cu": [("Al", 3.0), ("Cu", 0.1)],
     "3.0 mm Al + 0.2 mm Cu": [("Al", 3.0), ("Cu", 0.2)],
 }
-KILOVOLTS = (70, 75, 80, 85, 90, 100, 120)
+KILOVOLTS = (70, 75, 80, 85, 90, 100, 120, 140)
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ def monoenergetic(energy_kev: float) -> Spectrum:
 
 
 def tube_spectrum(kvp: float, filtration: str) -> Spectrum:
-    """The spectrum of a tungsten tube: 70-120 kVp, between tabulated voltages interpolated at equal share of kVp.
+    """The spectrum of a tungsten tube: 70-140 kVp, between tabulated voltages interpolated at equal share of kVp.
 
     `filtration` is one of the table's: "3.0 mm Al", "3.0 mm Al + 0.1 mm Cu", "3.0 mm Al + 0.2 mm Cu". BadConfig
     otherwise.
