@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from hierbmd.errors import BadConfig, SuspectedUnit
 from hierbmd.options import option
@@ -100,3 +101,74 @@ class StudyOptions:
             raise SuspectedUnit("a pixel of no radiograph", where=f"pixel_mm {self.pixel_mm:g}", mend="give mm")
         if not 0 <= self.rotation_deg <= 15 or not 0 <= self.shift_mm <= 60 or not 0 <= self.femur_deg <= 12:
             raise BadConfig("pose spread out of range", where="rotation 0-15, shift 0-60, femur 0-12", mend="deg, mm")
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """A QCT scan of a patient: what the scanner and what lies beside the patient do to the CT. All is off by default.
+
+    `preset_scan` turns all of it on. What is None follows the patient's own grid.
+    """
+
+    phantom: str = option("phantom under the patient: a name of the phantom table, or a .json file; none without", "")
+    serial: int = option("the phantom's serial: its rods differ a little from the nominal; 0: nominal", 0)
+    phantom_tilt_deg: float = option("spread of the phantom's rotation about each axis, deg", 0.0)
+    phantom_shift_mm: float = option("spread of the phantom's shift across and along the patient, mm", 0.0)
+    phantom_gap_mm: float = option("pad between the patient and the phantom or table, mm", 6.0)
+    table: bool = option("the scanner's table under the patient", False)
+    kvp: float | None = option("tube voltage, 80-140 kVp; not given: the single energy of 70 keV", None)
+    pixel_mm: float | None = option("pixel size, mm", None)
+    fov_mm: float | None = option("width of the square that is reconstructed, mm; not given: all there is", None)
+    fov_shift_mm: tuple[float, float] = option("shift of its centre to the left and to the back, mm", (0.0, 0.0))
+    padding_hu: int | None = option("value outside the circle of the field of view, -1024 or -2048", None)
+    interval_mm: float | None = option("distance between slices, mm", None)
+    thickness_mm: float | None = option("thickness of a slice, mm: full width at half maximum", None)
+    profile: Literal["rectangle", "bell"] = option("section-sensitivity profile: sequential, or spiral", "rectangle")
+    kernel: Literal["none", "soft", "standard", "sharp"] = option("reconstruction kernel, in the plane", "none")
+    noise_hu: float = option("noise of the standard kernel at 3 mm in a body of 300 mm of water, HU", 0.0)
+    noise_by_size: bool = option("noise grows with the body at a fixed tube current", True)
+    cupping_hu: float = option("drop at the centre of a body of 300 mm of water, for water, HU", 0.0)
+    drift_percent: float = option("drift of the attenuation scale from the first to the last slice, percent", 0.0)
+    offset_sd_hu: float = option("spread of the scanner's zero, HU", 0.0)
+
+    def __post_init__(self) -> None:
+        if self.kvp is not None and not 80 <= self.kvp <= 140:
+            raise BadConfig("no CT beam at this voltage", where=f"kvp {self.kvp:g}", mend="give 80 to 140 kVp")
+        if self.padding_hu not in (None, -1024, -2048):
+            raise BadConfig("not a padding value", where=f"padding_hu {self.padding_hu}", mend="-1024 or -2048")
+        for name, low, high in (("pixel_mm", 0.1, 6), ("fov_mm", 50, 1000), ("interval_mm", 0.1, 20)):
+            self._require(name, low, high)
+        for name, high in (("thickness_mm", 20), ("phantom_tilt_deg", 10), ("phantom_shift_mm", 60)):
+            self._require(name, 0, high)
+        for name, high in (("phantom_gap_mm", 60), ("noise_hu", 200), ("cupping_hu", 100), ("drift_percent", 10)):
+            self._require(name, 0, high)
+        if self.serial < 0 or not 0 <= self.offset_sd_hu <= 50:
+            raise BadConfig("out of range", where="serial or offset_sd_hu", mend="at least 0, and 0 to 50 HU")
+
+    def _require(self, name: str, low: float, high: float) -> None:
+        value = getattr(self, name)
+        if value is not None and not low <= value <= high:
+            raise SuspectedUnit(f"{name} is outside {low:g} to {high:g}", where=f"{value:g}", mend="mm, deg, HU, %")
+
+
+def preset_scan(phantom: str = "B-MAS200", *, serial: int = 1) -> ScanOptions:
+    """A clinical QCT of the hips with every effect on: 120 kVp, 500 mm field, 2 mm slices, standard kernel."""
+    return ScanOptions(
+        phantom=phantom,
+        serial=serial,
+        phantom_tilt_deg=1.0,
+        phantom_shift_mm=8.0,
+        table=True,
+        kvp=120.0,
+        pixel_mm=500.0 / 512.0,
+        fov_mm=500.0,
+        padding_hu=-2048,
+        interval_mm=2.0,
+        thickness_mm=2.5,
+        profile="bell",
+        kernel="standard",
+        noise_hu=12.0,
+        cupping_hu=6.0,
+        drift_percent=0.3,
+        offset_sd_hu=2.0,
+    )

@@ -1,0 +1,18 @@
+"""The file of one calibration phantom: the rods of its own certificate, as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hierbmd.data.phantoms import Phantom, phantom_from_json, phantom_to_json
+from hierbmd.io.atomic import read_json, write_json
+
+
+def read_phantom(path: str | Path) -> Phantom:
+    """Read a phantom's rods; BadConfig or SuspectedUnit, with the rod's name, for what cannot be right."""
+    return phantom_from_json(read_json(path), path)
+
+
+def write_phantom(path: str | Path, phantom: Phantom) -> None:
+    """Write a phantom's rods, atomically, as `read_phantom` reads them."""
+    write_json(path, phantom_to_json(phantom))
