@@ -20,8 +20,9 @@ Options = TypeVar("Options")
 def parse(command: str, kind: type[Options], argv: list[str]) -> Options:
     """The options of a command from its arguments and configuration files.
 
-    A field `sdd_mm` is the flag `--sdd-mm` and the YAML key `sdd_mm`. A tuple takes `a,b,c` (and two numbers `WxH`).
-    Wrong flags and values end with status 2; an unknown key in a configuration file raises BadConfig.
+    A field `sdd_mm` is the flag `--sdd-mm` and the YAML key `sdd_mm`, and `from_` is `--from`. A tuple takes `a,b,c`
+    (and two numbers `WxH`). Wrong flags and values end with status 2; an unknown key in a configuration file raises
+    BadConfig.
     """
     parser = ArgumentParser(prog=f"hierbmd {command}", description=_first_line(kind), exit_on_error=False)
     parser.add_argument("--config", action=ActionConfigFile, help="a YAML file with the options below")
@@ -33,8 +34,8 @@ def parse(command: str, kind: type[Options], argv: list[str]) -> Options:
     try:
         ready = parser.instantiate(parser.parse_args(_positionals_first(_with_joined_lists(argv, lists), parser)))
     except argparse.ArgumentError as error:
-        _refuse(parser.prog, error, [field.name for field in fields])
-    return kind(**{field.name: _as_tuple(getattr(ready, field.name)) for field in fields})
+        _refuse(parser.prog, error, [field.name.rstrip("_") for field in fields])
+    return kind(**{field.name: _as_tuple(getattr(ready, field.name.rstrip("_"))) for field in fields})
 
 
 def _add_field(parser: ArgumentParser, field: dataclasses.Field[Any], hint: Any) -> None:
@@ -55,7 +56,7 @@ def _add_field(parser: ArgumentParser, field: dataclasses.Field[Any], hint: Any)
 
 
 def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    return "--" + name.rstrip("_").replace("_", "-")
 
 
 def _is_tuple(hint: Any) -> bool:

