@@ -1,12 +1,13 @@
-"""The one way to spread tasks over processes, of this machine or of a Dask cluster; a process's death ends no run."""
+"""The one way to spread tasks: over processes, of this machine or of a Dask cluster, or over threads behind a loop."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
@@ -67,6 +68,25 @@ def on_cluster(
                 yield futures[future], future.result()
             except KilledWorker:
                 yield futures[future], _died()
+
+
+def behind(tasks: Iterable[Callable[[], Result]], *, workers: int, waiting: int) -> Iterator[Result]:
+    """What each task gives, in their order; threads do the tasks while the loop that makes them goes on.
+
+    With `waiting` tasks not done the loop stops until the oldest is. What a task raises goes on to the caller when its
+    turn comes; tasks in hand are then finished, and those not begun are left.
+    """
+    with ThreadPoolExecutor(workers, thread_name_prefix="hierbmd-behind") as pool:
+        pending: deque[Future[Result]] = deque()
+        try:
+            for task in tasks:
+                pending.append(pool.submit(task))
+                while pending and (len(pending) >= waiting or pending[0].done()):
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _in_pool(do: Callable[[Item], Result], left: dict[int, Item], workers: int) -> Iterator[tuple[Item, Result]]:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hierbmd.errors import BadConfig, ProcessDied
-from hierbmd.parallel import in_processes, on_cluster
+from hierbmd.parallel import behind, in_processes, on_cluster
 
 # What runs in another process must be importable there; this file is not, so the functions are the standard library's.
 _DIVIDE = partial(divmod, 12)
@@ -93,3 +94,61 @@ def test_an_address_where_no_scheduler_answers_is_refused():
     pytest.importorskip("distributed", reason="dask and distributed are the extra `scale`")
     with pytest.raises(BadConfig, match="no Dask scheduler answers"):
         list(on_cluster(_DIVIDE, [1], address="tcp://no-such-scheme:port"))
+
+
+def test_behind_gives_results_in_order_and_keeps_few_waiting():
+    made, done = [], []
+
+    def task(number):
+        def do():
+            time.sleep(0.02 if number % 2 else 0.0)
+            done.append(number)
+            return number
+
+        return do
+
+    def tasks():
+        for number in range(20):
+            made.append(number)
+            yield task(number)
+
+    for number in behind(tasks(), workers=3, waiting=4):
+        assert number in done
+        assert len(made) <= number + 1 + 4
+    assert sorted(done) == list(range(20))
+    assert list(behind(tasks(), workers=3, waiting=4)) == list(range(20))
+
+
+def test_behind_works_while_the_next_task_is_made():
+    met = threading.Barrier(2, timeout=20)
+
+    def tasks():
+        yield met.wait
+        met.wait()
+        yield lambda: 7
+
+    assert list(behind(tasks(), workers=1, waiting=2))[1] == 7
+
+
+def test_behind_ends_with_the_first_error_and_leaves_what_was_not_begun():
+    begun = []
+
+    def task(number):
+        begun.append(number)
+        if number == 3:
+            raise OSError("disk full")
+        return number
+
+    results = behind((partial(task, number) for number in range(1000)), workers=2, waiting=8)
+    assert [next(results), next(results), next(results)] == [0, 1, 2]
+    with pytest.raises(OSError, match="disk full"):
+        next(results)
+    assert len(begun) <= 3 + 8
+    assert not [thread.name for thread in threading.enumerate() if "hierbmd-behind" in thread.name]
+
+
+def test_behind_stops_with_its_reader():
+    results = behind((partial(abs, number) for number in range(1000)), workers=2, waiting=8)
+    next(results)
+    results.close()
+    assert not [thread.name for thread in threading.enumerate() if "hierbmd-behind" in thread.name]

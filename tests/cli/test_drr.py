@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 
 from hierbmd.cli.main import main
 from hierbmd.data.volume import LabelMap, Volume
+from hierbmd.drr.files import stem_of
 from hierbmd.drr.projector import make_projector
 from hierbmd.drr.scene import make_scene
 from hierbmd.geometry import Camera, Grid, Motion, Placement, ProjectionGeometry, View
@@ -133,6 +136,110 @@ def test_second_run_resumes_and_another_scene_does_not(patient, tmp_path, capsys
     assert read_mha_image(tmp_path / "out" / "drr_0000.mha").metadata["unit"] == "g/cm2"
 
 
+def test_a_pose_whose_record_is_damaged_is_projected_again(patient, tmp_path, capsys):
+    ct, out = patient[0], tmp_path / "out"
+    run(ct, "--out", out, *CAMERA)
+    record = json.loads((out / "drr_0000.json").read_text())
+    for damaged in ('{"geometry": 1', "[]", json.dumps({"geometry": record["geometry"]})):
+        (out / "drr_0000.json").write_text(damaged)
+        run(ct, "--out", out, *CAMERA)
+        assert "1 projected" in capsys.readouterr().err
+        assert json.loads((out / "drr_0000.json").read_text())["files"] == {"all": "drr_0000.mha"}
+    (out / "drr_0000.png").unlink()
+    run(ct, "--out", out, *CAMERA)
+    assert (out / "drr_0000.png").exists()
+
+
+def test_a_pose_that_misses_is_named_and_the_others_are_written(patient, tmp_path, capsys):
+    ct, out = patient[0], tmp_path / "out"
+    poses = tmp_path / "poses.csv"
+    poses.write_text("0,0,0,0,0,0\n0,0,0,0,0,-5000\n2,0,0,0,0,0\n0,0,0,9000,0,0\n")
+    for resumed in (False, True):
+        assert run(ct, "--out", out, *CAMERA, "--poses", poses) == 1
+        error = capsys.readouterr().err
+        refusal = error.splitlines()[-1]
+        assert "rays miss the volume in 2 of 4 poses, counted from 0: 1, 3" in refusal
+        assert "refusals.csv" in refusal
+        assert ("2 already there" in error) == resumed
+        assert sorted(path.name for path in out.glob("drr_*.json")) == ["drr_0000.json", "drr_0002.json"]
+        assert not list(out.glob("drr_0001*"))
+        lines = (out / "refusals.csv").read_text().splitlines()
+        assert lines[0] == "pose,error_class,reason"
+        assert lines[1].startswith("1,RaysMissVolume,rays miss the volume (the volume is behind the source)")
+        assert lines[2].startswith("3,RaysMissVolume,")
+    poses.write_text("0,0,0,0,0,0\n1,0,0,0,0,0\n2,0,0,0,0,0\n")
+    assert run(ct, "--out", out, *CAMERA, "--poses", poses) == 0
+    assert (out / "refusals.csv").read_text() == "pose,error_class,reason\n"
+
+
+def test_all_poses_that_miss_leave_nothing(patient, tmp_path, capsys):
+    (tmp_path / "poses.csv").write_text("0,0,0,0,0,-5000\n0,0,0,0,0,-6000\n")
+    assert run(patient[0], "--out", tmp_path / "out", *CAMERA, "--poses", tmp_path / "poses.csv") == 1
+    assert "behind the source) in all 2 poses" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_sort_beyond_ten_thousand_poses():
+    folder = Path("out")
+    assert [stem_of(folder, index, 10_000).name for index in (0, 9_999)] == ["drr_0000", "drr_9999"]
+    names = [stem_of(folder, index, 10_001).name for index in (0, 999, 1_000, 9_999, 10_000)]
+    assert names == ["drr_00000", "drr_00999", "drr_01000", "drr_09999", "drr_10000"]
+    assert names == sorted(names)
+
+
+def _widths_px(out):
+    """Columns and rows that the body covers."""
+    image = read_mha_image(out / "drr_0000.mha").pixels
+    return int((image.max(axis=0) > 0).sum()), int((image.max(axis=1) > 0).sum())
+
+
+@pytest.mark.parametrize("beam", ["cone", "parallel", "slot"])
+def test_beams_magnify_where_they_fan(patient, tmp_path, beam):
+    ct, _, volume = patient
+    camera = ["--sdd-mm", "1000", "--source-isocenter-mm", "500", "--size", "160x160", "--pixel-mm", "1"]
+    assert run(ct, "--out", tmp_path / "flags", *camera, "--beam", beam) == 0
+    across, along = _widths_px(tmp_path / "flags")
+    # 10 voxels of 4 mm across and 10 of 5 mm along, and the fall to zero on either side.
+    assert across == pytest.approx(44 * (2 if beam != "parallel" else 1), rel=0.1)
+    assert along == pytest.approx(55 * (2 if beam == "cone" else 1), rel=0.1)
+    geometry = read_geometry(tmp_path / "flags" / "drr_0000.json")
+    assert geometry.camera.beam == beam
+    # The source, or its plane, is 500 mm before the isocentre whatever the beam.
+    assert (geometry.camera_from_world @ [*volume.grid.centre_world_mm, 1])[2] == pytest.approx(500)
+    assert run(ct, "--out", tmp_path / "file", "--geometry", tmp_path / "flags" / "drr_0000.json") == 0
+    again = read_mha_image(tmp_path / "file" / "drr_0000.mha").pixels
+    np.testing.assert_array_equal(again, read_mha_image(tmp_path / "flags" / "drr_0000.mha").pixels)
+
+
+def test_a_disk_that_fills_up_ends_the_run_and_leaves_whole_files(patient, tmp_path, capsys, monkeypatch):
+    ct, out, poses = patient[0], tmp_path / "out", tmp_path / "poses.csv"
+    poses.write_text("".join(f"{angle},0,0,0,0,0\n" for angle in range(30)))
+    save = Image.Image.save
+
+    def full_after_the_fifth(image, path, **settings):
+        if "drr_0005" in str(path):
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(image, path, **settings)
+
+    monkeypatch.setattr(Image.Image, "save", full_after_the_fifth)
+    arguments = [ct, "--out", out, *CAMERA, "--poses", poses]
+    assert run(*arguments) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "cannot write (No space left on device): " in error
+    assert "drr_0005.png" in error
+    records = {path.stem for path in out.glob("*.json")}
+    assert {f"drr_000{index}" for index in range(5)} <= records
+    assert "drr_0005" not in records
+    assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
+    for path in out.glob("*.mha"):
+        assert read_mha_image(path).pixels.shape == (20, 24)
+    monkeypatch.setattr(Image.Image, "save", save)
+    assert run(*arguments) == 0
+    assert f"{30 - len(records)} projected" in capsys.readouterr().err
+    assert len(list(out.glob("*.json"))) == 30
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -144,6 +251,7 @@ def test_second_run_resumes_and_another_scene_does_not(patient, tmp_path, capsys
         ([*CAMERA, "--structures", "femur_left"], "--structures without --labels"),
         ([*CAMERA, "--quantity", "thickness"], "thickness is that of a structure"),
         ([*CAMERA, "--geometry", "g.json"], "--geometry beside --sdd-mm"),
+        (["--view", "PA", "--beam", "slot", "--geometry", "g.json"], "--geometry beside --view, --beam"),
         ([*CAMERA, "--pose", "0,0,0,0,0,0", "--poses", "p.csv"], "--pose and --poses"),
         ([*CAMERA, "--pose", "0,0,0,0,0,5000"], "rays miss the volume"),
         ([*CAMERA, "--pose", "0,0,0,0,0,-5000"], "behind the source"),
