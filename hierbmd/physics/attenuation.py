@@ -16,6 +16,8 @@ Energies = NDArray[np.float64]
 ADIPOSE_G_CM3, SOFT_TISSUE_G_CM3, TITANIUM_G_CM3 = 0.93, 1.06, 4.43
 """Mass densities: ICRU Report 44's soft tissue; adipose a little below its 0.95, then -96 HU; Ti-6Al-4V."""
 
+LEAD_G_CM3 = 11.35
+
 HYDROXYAPATITE_G_CM3, COLLAGEN_G_CM3 = 3.16, 1.41
 """Mass densities of bone's mineral and matrix (Currey, Bones, 2002; collagen dry)."""
 
@@ -38,7 +40,7 @@ def mass_attenuation_cm2_g(material: str, energy_kev: float | Energies) -> Energ
     """Mass attenuation in cm2/g at energies of 10-150 keV, interpolated log-log; BadConfig for others.
 
     Materials are the columns of attenuation.csv: water, soft_tissue, adipose, hydroxyapatite, collagen, titanium,
-    aluminium, cesium_iodide, dipotassium_phosphate. Coherent scatter is included, as XCOM's total with coherent.
+    aluminium, cesium_iodide, dipotassium_phosphate, lead. Coherent scatter is included, as XCOM's total with coherent.
     """
     energies, columns = _table()
     wanted = np.asarray(energy_kev, dtype=np.float64)

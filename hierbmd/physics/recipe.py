@@ -1,12 +1,12 @@
 """The recipe of the committed tables: `python -m hierbmd.physics.recipe`, with xraydb 4.5.8 and spekpy 2.5.4 installed.
 
-Neither is needed to run hierbmd: `attenuation.csv` and `spectra.csv` beside this file are what it writes.
+Neither is needed to run hierbmd: `attenuation.csv`, `spectra.csv` and `heel.csv` beside this file are what it writes.
 
 Attenuation: Elam, Ravel & Sieber, Radiat Phys Chem 2002, as xraydb tabulates it (photoelectric, coherent and incoherent
 summed), which tests hold to NIST XCOM figures. Compositions by mass: water; soft tissue and adipose of ICRU Report 44;
 hydroxyapatite Ca10(PO4)6(OH)2 at 3.16 g/cm3; K2HPO4; collagen as C 0.533 H 0.071 N 0.171 O 0.225 (Gly-Pro-Hyp average);
 titanium alloy as titanium. Spectra: spekpy's default model (Poludniowski et al., Med Phys 2021; "kqp") for a
-tungsten anode at 12 degrees.
+tungsten anode at 12 degrees. Heel effect: the same model off the axis, which follows the photons' way out of the anode.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ COMPOSITIONS: dict[str, dict[str, float]] = {
     "aluminium": {"Al": 1.0},
     "cesium_iodide": {"Cs": 0.5115, "I": 0.4885},
     "dipotassium_phosphate": {"H": 0.0058, "O": 0.3674, "P": 0.1778, "K": 0.4490},
+    "lead": {"Pb": 1.0},
 }  # fmt: skip
 """Mass fractions by element."""
 
@@ -38,12 +39,16 @@ FILTRATIONS: dict[str, list[tuple[str, float]]] = {
 }
 KILOVOLTS = (70, 75, 80, 85, 90, 100, 120, 140)
 
+HEEL_KILOVOLTS, HEEL_ANODES_DEG, HEEL_ANGLES_DEG = (70, 80, 90, 120), (12, 16), tuple(range(-11, 12))
+HEEL_WATER_CM = (0, 10, 20, 30)
+
 
 def main() -> None:
-    """Write both tables beside this file."""
+    """Write the tables beside this file."""
     folder = Path(__file__).resolve().parent
     write_attenuation(folder / "attenuation.csv")
     write_spectra(folder / "spectra.csv")
+    write_heel(folder / "heel.csv")
 
 
 def write_attenuation(path: Path) -> None:
@@ -77,6 +82,35 @@ def write_spectra(path: Path) -> None:
             header.append(f"{kvp} kVp, {name} (HVL {spectrum.get_hvl1():.3f} mm Al)")
     rows = [[str(e), *[column[n] for column in columns]] for n, e in enumerate(ENERGIES_KEV)]
     _write(path, header, rows)
+
+
+def write_heel(path: Path) -> None:
+    """The signal behind 0-30 cm of water at an angle towards the anode (+) over that on the axis, at equal distance."""
+    import numpy as np
+    import spekpy
+
+    from hierbmd.physics.attenuation import mass_attenuation_cm2_g
+    from hierbmd.physics.spectrum import Spectrum
+
+    def signals(anode_deg: float, kvp: float, angle_deg: float) -> np.ndarray:
+        towards = np.tan(np.radians(angle_deg))
+        # spekpy's x runs from the anode to the cathode.
+        tube = spekpy.Spek(kvp=kvp, th=anode_deg, dk=1.0, x=-100.0 * towards, z=100.0)
+        tube.multi_filter(FILTRATIONS["3.0 mm Al + 0.1 mm Cu"])
+        energies, fluence = tube.get_spectrum(edges=False)
+        beam = Spectrum(np.maximum(energies, 10.0), fluence * (1.0 + towards**2), "")
+        unnormalised = beam.signal()
+        water = mass_attenuation_cm2_g("water", beam.energy_kev)
+        return np.array([np.sum(unnormalised * np.exp(-cm * water)) for cm in HEEL_WATER_CM])
+
+    rows = []
+    for anode_deg in HEEL_ANODES_DEG:
+        for kvp in HEEL_KILOVOLTS:
+            on_axis = signals(anode_deg, kvp, 0.0)
+            for angle_deg in HEEL_ANGLES_DEG:
+                ratio = signals(anode_deg, kvp, angle_deg) / on_axis
+                rows.append([str(anode_deg), str(kvp), str(angle_deg), *(f"{value:.4f}" for value in ratio)])
+    _write(path, ["anode_deg", "kvp", "angle_deg", *(f"water_{cm}_cm" for cm in HEEL_WATER_CM)], rows)
 
 
 def _interpolated(x: float, xs: list[float], ys: list[float]) -> float:

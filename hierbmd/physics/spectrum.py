@@ -39,13 +39,17 @@ class Spectrum:
 
         Fluence times the absorbed share (1 - exp(-mu t), all interactions counted as absorption) times the energy.
         """
-        absorbed = 1.0 - np.exp(-mass_attenuation_cm2_g("cesium_iodide", self.energy_kev) * CESIUM_IODIDE_G_CM2)
-        signal = self.fluence * absorbed * self.energy_kev
+        signal = self.signal()
         return np.asarray(signal / signal.sum())
+
+    def signal(self) -> Energies:
+        """What an energy-integrating CsI screen takes up at each energy, in keV times the unit of `fluence`."""
+        absorbed = 1.0 - np.exp(-mass_attenuation_cm2_g("cesium_iodide", self.energy_kev) * CESIUM_IODIDE_G_CM2)
+        return np.asarray(self.fluence * absorbed * self.energy_kev)
 
     def half_value_layer_mm_al(self) -> float:
         """The thickness of aluminium in mm that halves the air kerma of the beam."""
-        kerma = self.fluence * self.energy_kev * _air_absorption_cm2_g(self.energy_kev)
+        kerma = self.fluence * self.energy_kev * air_absorption_cm2_g(self.energy_kev)
         per_mm = 0.1 * 2.699 * mass_attenuation_cm2_g("aluminium", self.energy_kev)
         return float(brentq(lambda mm: np.sum(kerma * np.exp(-mm * per_mm)) - 0.5 * np.sum(kerma), 0.0, 100.0))
 
@@ -109,7 +113,7 @@ def _header(text: str) -> re.Match[str]:
     return found
 
 
-def _air_absorption_cm2_g(energy_kev: Energies) -> Energies:
+def air_absorption_cm2_g(energy_kev: Energies) -> Energies:
     """Mass energy absorption of air, cm2/g, 10-150 keV (NIST, Hubbell & Seltzer 1995), log-log interpolated."""
     energies = [10, 15, 20, 30, 40, 50, 60, 80, 100, 150]
     values = [4.742, 1.334, 0.5389, 0.1537, 0.06833, 0.04098, 0.03041, 0.02407, 0.02325, 0.02496]

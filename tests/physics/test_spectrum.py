@@ -1,4 +1,4 @@
-"""Spectra against the half-value layers that their generator states."""
+"""Spectra against half-value layers: those that their generator states, and those of the standard."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from hierbmd.errors import BadConfig
+from hierbmd.physics.attenuation import mass_attenuation_cm2_g
 from hierbmd.physics.spectrum import (
+    Spectrum,
+    air_absorption_cm2_g,
     filtrations,
     monoenergetic,
     published_half_value_layers_mm_al,
@@ -19,6 +22,44 @@ def test_half_value_layers_are_the_generators_within_two_percent():
     assert len(stated) >= 15
     for (kvp, filtration), expected in stated.items():
         assert tube_spectrum(kvp, filtration).half_value_layer_mm_al() == pytest.approx(expected, rel=0.02)
+
+
+RQR_MM_AL = {70: 2.58, 80: 3.01, 90: 3.48, 100: 3.97}
+"""IEC 61267:2005, beams as they leave the tube: the standard fixes these layers, not the filtration, which is near
+3 mm Al up to 100 kV (the layers to 0.1 mm: University Hospitals Birmingham, X-ray radiation qualities, 2021)."""
+
+RQA = {"RQA5": (70, 21.0, 6.8), "RQA7": (90, 30.0, 9.2), "RQA8": (100, 34.0, 10.1), "RQA9": (120, 40.0, 11.6)}
+"""IEC 61267:2005, behind a patient: voltage, mm of aluminium added to RQR, half-value layer in mm Al."""
+
+
+def _behind_aluminium(kvp, added_mm):
+    tube = tube_spectrum(kvp, "3.0 mm Al")
+    per_mm = 0.2699 * mass_attenuation_cm2_g("aluminium", tube.energy_kev)
+    return Spectrum(tube.energy_kev, tube.fluence * np.exp(-added_mm * per_mm), "")
+
+
+@pytest.mark.parametrize("kvp", list(RQR_MM_AL))
+def test_half_value_layers_at_the_tube_are_the_standards_within_five_percent(kvp):
+    assert tube_spectrum(kvp, "3.0 mm Al").half_value_layer_mm_al() == pytest.approx(RQR_MM_AL[kvp], rel=0.05)
+
+
+@pytest.mark.parametrize("quality", list(RQA))
+def test_half_value_layers_behind_a_patient_are_the_standards_within_two_percent(quality):
+    kvp, added_mm, expected = RQA[quality]
+    assert _behind_aluminium(kvp, added_mm).half_value_layer_mm_al() == pytest.approx(expected, rel=0.02)
+
+
+def test_a_microgray_of_rqa5_has_the_photons_of_the_standard():
+    """30 174 per mm2 and uGy (IEC 62220-1); air kerma is fluence x energy x mu_en / rho."""
+    beam = _behind_aluminium(70, 21.0)
+    joule_cm2_g = np.sum(beam.fluence * beam.energy_kev * air_absorption_cm2_g(beam.energy_kev)) * 1.602177e-16
+    gray_mm2 = joule_cm2_g * 1e3 * 1e2 / beam.fluence.sum()
+    assert 1e-6 / gray_mm2 == pytest.approx(30_174, rel=0.05)
+
+
+def test_the_screen_absorbs_as_much_of_rqa5_as_half_a_millimetre_of_csi_does():
+    beam = _behind_aluminium(70, 21.0)
+    assert np.sum(beam.signal() / beam.energy_kev) / beam.fluence.sum() == pytest.approx(0.85, abs=0.02)
 
 
 def test_half_value_layer_at_80_kvp_is_a_clinical_tubes():
