@@ -7,34 +7,31 @@ lock; so a run that is killed at any point goes on where it was, and two runs at
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hierbmd.data.density import Material
 from hierbmd.data.halves import HalfFrame
-from hierbmd.data.manifest import Manifest, ManifestRow
-from hierbmd.data.pairs import DatasetCard, PairRecord
+from hierbmd.data.manifest import Manifest
 from hierbmd.data.splits import SPLITS, SplitMember, check_leaks, split_subjects
 from hierbmd.errors import BadManifest, HierbmdError, OutputUnwritable, ProcessDied, Uncalibrated
-from hierbmd.geometry import Side, View
 from hierbmd.io.dataset import pair_path, write_dataset
+from hierbmd.io.decisions import decision_key, read_decisions
 from hierbmd.io.manifest import read_manifest
 from hierbmd.io.tables import write_table
 from hierbmd.io.tasks import digest, fingerprint, only_one, read_result, write_result
+from hierbmd.pairing.tables import Cohort, Task, review_pictures
 from hierbmd.parallel import in_processes, on_cluster
 
 if TYPE_CHECKING:
     from hierbmd.pairing.make import Registrar
     from hierbmd.pairing.row import RowOptions
 
-VERSION = 1
+VERSION = 2
 REFUSAL_COLUMNS = ("subject", "side", "stage", "error_class", "reason", "line")
 _TASKS = "tasks"
-_TRUE = ("1", "true", "yes")
 
 Progress = Callable[[int, int], None]
 
@@ -45,7 +42,8 @@ class PrepareOptions:
 
     `row` None means its defaults. `split_shares` are for train, val and test, given to the subjects for which the
     manifest names no split. `workers` 0 takes every CPU that this process may use. `scheduler` is the address of a
-    Dask cluster whose workers see the same files; it replaces this machine's processes.
+    Dask cluster whose workers see the same files; it replaces this machine's processes. `decisions` is the file that a
+    person saved on the review page: a pair that they rejected is refused.
     """
 
     row: RowOptions | None = None
@@ -53,29 +51,20 @@ class PrepareOptions:
     split_seed: int = 0
     workers: int = 1
     scheduler: str | None = None
+    decisions: Path | None = None
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run gave: how many pairs, how many refusals, and how many tasks were done before."""
+    """What a run gave: how many pairs, how many refusals, and how many tasks were done before.
+
+    `stale_decisions` counts those of a person on what this run did not make: another cohort, or made from other files.
+    """
 
     pairs: int
     refusals: int
     kept_tasks: int
-
-
-@dataclass(frozen=True)
-class _Task:
-    """One manifest row, with what makes its names and its digest."""
-
-    row: ManifestRow
-    number: int
-    made_from: str
-
-    @property
-    def key(self) -> str:
-        """The stem of the task's files, and of its pairs': subject, and which of its rows if it has several."""
-        return self.row.subject if self.number == 1 else f"{self.row.subject}+{self.number}"
+    stale_decisions: int = 0
 
 
 def prepare(
@@ -93,6 +82,7 @@ def prepare(
     """
     options = options or PrepareOptions()
     manifest, out = read_manifest(manifest_path), Path(out)
+    decisions = {} if options.decisions is None else read_decisions(options.decisions)
     splits = _splits(manifest, options)
     _require_ours(out)
     tasks = _tasks(manifest, options)
@@ -106,7 +96,7 @@ def prepare(
     for task, result in _run(todo, out, options, registrar):
         results[task.key] = result
         progress(len(results), len(tasks))
-    return _assemble(out, tasks, results, splits, options, kept)
+    return _assemble(out, Cohort(tasks, results, splits, decisions), options, kept)
 
 
 def _splits(manifest: Manifest, options: PrepareOptions) -> dict[str, str]:
@@ -126,7 +116,7 @@ def _require_ours(out: Path) -> None:
         raise OutputUnwritable("the folder holds something else", where=out, mend="give an empty or new folder")
 
 
-def _tasks(manifest: Manifest, options: PrepareOptions) -> list[_Task]:
+def _tasks(manifest: Manifest, options: PrepareOptions) -> list[Task]:
     """A task for each row; its digest covers its files, its own cells and every option that its images depend on."""
     scheme = fingerprint([None if options.row is None else options.row.scheme])
     root = manifest.path.resolve().parent
@@ -138,25 +128,27 @@ def _tasks(manifest: Manifest, options: PrepareOptions) -> list[_Task]:
         cells = [row.subject, row.view, row.side, row.pose]
         cells += [None if path is None else str(path.relative_to(root)) for path in paths]
         files = fingerprint(paths)
-        tasks.append(_Task(row, counts[row.subject], digest([VERSION, cells, files, scheme, repr(options.row)])))
+        tasks.append(Task(row, counts[row.subject], digest([VERSION, cells, files, scheme, repr(options.row)])))
     return tasks
 
 
-def _result_path(out: Path, task: _Task) -> Path:
+def _result_path(out: Path, task: Task) -> Path:
     return out / _TASKS / f"{task.key}.json"
 
 
-def _stored(out: Path, task: _Task) -> Any | None:
+def _stored(out: Path, task: Task) -> Any | None:
     """The task's result, if it is done and every image that it names is there."""
     result = read_result(_result_path(out, task), task.made_from)
-    if result is None or not all(pair_path(out, pair["pair_id"]).is_file() for pair in result["pairs"]):
+    if result is None:
         return None
-    return result
+    images = [pair_path(out, pair["pair_id"]) for pair in result["pairs"]]
+    images += [out / picture for review in result["reviews"] for picture in review_pictures(review)]
+    return result if all(image.is_file() for image in images) else None
 
 
 def _run(
-    tasks: Sequence[_Task], out: Path, options: PrepareOptions, registrar: Registrar | None
-) -> Iterator[tuple[_Task, Any]]:
+    tasks: Sequence[Task], out: Path, options: PrepareOptions, registrar: Registrar | None
+) -> Iterator[tuple[Task, Any]]:
     """Each task with its result, in the order in which they are done."""
     do = partial(_do, options=options, registrar=registrar)
     if options.scheduler is not None:
@@ -167,15 +159,15 @@ def _run(
         yield task, _refused(task, result) if isinstance(result, ProcessDied) else result
 
 
-def _refused(task: _Task, error: HierbmdError) -> dict[str, Any]:
+def _refused(task: Task, error: HierbmdError) -> dict[str, Any]:
     """The result of a task that gave no pair."""
     side = "" if task.row.side is None else task.row.side.value
     stage = "calibrate" if isinstance(error, Uncalibrated) else "read"
     refusal = {"side": side, "stage": stage, "error_class": type(error).__name__, "reason": str(error)}
-    return {"pairs": [], "refusals": [refusal]}
+    return {"pairs": [], "refusals": [refusal], "reviews": []}
 
 
-def _do(task: _Task, *, out: Path, options: PrepareOptions, registrar: Registrar | None) -> Any:
+def _do(task: Task, *, out: Path, options: PrepareOptions, registrar: Registrar | None) -> Any:
     """Do one task unless another process did it meanwhile; its images are written before its result."""
     from hierbmd.pairing.row import make_row
 
@@ -194,95 +186,32 @@ def _do(task: _Task, *, out: Path, options: PrepareOptions, registrar: Registrar
     return result
 
 
-def _assemble(
-    out: Path,
-    tasks: Sequence[_Task],
-    results: Mapping[str, Any],
-    splits: Mapping[str, str],
-    options: PrepareOptions,
-    kept: int,
-) -> Prepared:
-    """Write the tables from the tasks' results, in the manifest's order, the data set's card last."""
+def _assemble(out: Path, cohort: Cohort, options: PrepareOptions, kept: int) -> Prepared:
+    """Write the tables and the review page from the tasks' results, the data set's card last."""
     from hierbmd.pairing.files import QC_COLUMNS
+    from hierbmd.report.review import write_review_page
 
-    pairs = [(task, pair) for task in tasks for pair in results[task.key]["pairs"]]
-    records = [_with_row(pair["record"], task.row, splits) for task, pair in pairs]
-    refusals = [
-        {"subject": task.row.subject, "line": task.row.line, **refusal}
-        for task in tasks
-        for refusal in results[task.key]["refusals"]
-    ]
-    leaked = _leaks(records)
-    refusals += leaked.values()
-    records = [record for record in records if record.pair_id not in leaked]
-    quality = [{**pair["quality"], "pair_id": pair["pair_id"], "subject": task.row.subject} for task, pair in pairs]
+    decisions = cohort.decisions
+    records, refusals = cohort.records(), cohort.refusals()
     write_table(out / "refusals.csv", REFUSAL_COLUMNS, refusals)
-    write_table(out / "qc.csv", QC_COLUMNS, quality)
-    _remove_stale(out, {pair["pair_id"] for _, pair in pairs})
+    write_table(out / "qc.csv", QC_COLUMNS, cohort.quality())
+    _remove_stale(out, cohort)
+    if any(cohort.reviews()):
+        write_review_page(out, cohort.entries(out), simulated=cohort.simulated)
     if not records:
         first = refusals[0]["reason"] if refusals else "no row"
         raise BadManifest("not one pair could be made", where=out / "refusals.csv", mend=f"the first: {first}")
-    simulated = any(task.row.extra.get("simulated", "").lower() in _TRUE for task in tasks)
-    materials = {pair["material"] for _, pair in pairs}
-    write_dataset(out, _card(records, options, materials, simulated=simulated), records)
-    return Prepared(len(records), len(refusals), kept)
+    frame = HalfFrame() if options.row is None else options.row.pairing.frame
+    write_dataset(out, cohort.card(records, frame), records)
+    stale = set(decisions) - {decision_key(task.made_from, review["side"]) for task, review in cohort.reviews()}
+    return Prepared(len(records), len(refusals), kept, stale_decisions=len(stale))
 
 
-def _with_row(stored: Mapping[str, Any], row: ManifestRow, splits: Mapping[str, str]) -> PairRecord:
-    """A stored record with what the manifest says of the patient now; the manifest's BMD wins, with its source."""
-    record = PairRecord(**{**stored, "side": Side(stored["side"]), "view": View(stored["view"])})
-    given = row.bmd_g_cm2 is not None
-    return dataclasses.replace(
-        record,
-        bmd_g_cm2=row.bmd_g_cm2 if row.bmd_g_cm2 is not None else record.bmd_qct_g_cm2,
-        bmd_source=(row.bmd_source or "manifest") if given else "qct",
-        radiograph=row.radiograph.name,
-        split=splits[row.subject],
-        age=row.age,
-        sex=row.sex,
-        height_cm=row.height_cm,
-        weight_kg=row.weight_kg,
-        extra=dict(row.extra),
-    )
-
-
-def _leaks(records: Sequence[PairRecord]) -> dict[str, dict[str, Any]]:
-    """A refusal for every pair whose radiograph is also another subject's, pixel by pixel; all of them are listed."""
-    sharing: dict[str, list[PairRecord]] = {}
-    for record in records:
-        sharing.setdefault(record.radiograph_sha256, []).append(record)
-    leaked: dict[str, dict[str, Any]] = {}
-    for group in sharing.values():
-        if len({record.subject for record in group}) > 1:
-            names = " and ".join(record.pair_id for record in group)
-            what = {"stage": "leaks", "error_class": "SplitLeak"}
-            what["reason"] = f"the same pixels under two patients: {names} (keep one of them)"
-            leaked |= {r.pair_id: {"subject": r.subject, "side": r.side.value, **what} for r in group}
-    return leaked
-
-
-def _card(
-    records: Sequence[PairRecord], options: PrepareOptions, materials: set[str], *, simulated: bool
-) -> DatasetCard:
-    if len(materials) > 1:
-        raise Uncalibrated("HA and K2HPO4 in one data set", mend="scales are never mixed: prepare them apart")
-
-    def common(values: set[Any]) -> Any:
-        return next(iter(values)) if len(values) == 1 else None
-
-    return DatasetCard(
-        frame=HalfFrame() if options.row is None else options.row.pairing.frame,
-        material=Material(materials.pop()),
-        sdd_mm=common({record.sdd_mm for record in records}),
-        source_isocentre_mm=common({record.source_isocentre_mm for record in records}),
-        view=common({record.view for record in records}),
-        simulated=simulated,
-    )
-
-
-def _remove_stale(out: Path, pair_ids: set[str]) -> None:
+def _remove_stale(out: Path, cohort: Cohort) -> None:
     """Images of pairs that an earlier run made and this one refused, or that left the manifest."""
-    for folder, suffix in (("pairs", ".npz"), ("qc", ".png")):
+    pair_ids = {pair["pair_id"] for _, pair in cohort.pairs()}
+    pictures = {Path(name).stem for _, review in cohort.reviews() for name in review_pictures(review)}
+    for folder, suffix, ours in (("pairs", ".npz", pair_ids), ("qc", ".png", pair_ids), ("review", ".png", pictures)):
         for path in (out / folder).glob(f"*{suffix}"):
-            if path.stem not in pair_ids:
+            if path.stem not in ours:
                 path.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -20,6 +21,7 @@ from hierbmd.drr.projector import make_projector
 from hierbmd.drr.scene import make_scene
 from hierbmd.errors import BadManifest, OutputUnwritable, SplitLeak
 from hierbmd.geometry import Camera, Motion, Placement, Side, View
+from hierbmd.io.atomic import write_json
 from hierbmd.io.calibration_file import write_calibration
 from hierbmd.io.dataset import read_dataset
 from hierbmd.io.dicom_write import write_radiograph_dicom
@@ -400,3 +402,73 @@ def test_the_default_registrar_and_several_processes(two: Path, tmp_path: Path):
     for row in _table(tmp_path / "out" / "qc.csv"):
         ratio = float(row["region_bmd_at_pose_g_cm2"]) / float(row["bmd_qct_g_cm2"])
         assert ratio == pytest.approx(1.0, abs=0.1)
+
+
+def _decide(out, path, **said):
+    """Save decisions on the pairs at places of the review page's table: `_decide(out, path, P1_left="reject")`."""
+    keys = {row["whose"]: row["key"] for row in _table(out / "review.csv")}
+    decisions = {keys[pair]: {"decision": what, "reason": "off the bone"} for pair, what in said.items()}
+    write_json(path, {"version": 1, "decisions": decisions})
+    return dataclasses.replace(OPTIONS, decisions=path)
+
+
+def test_a_pair_that_a_person_rejected_is_refused_and_comes_back_without_work(two, tmp_path):
+    out, registrar = tmp_path / "out", TruePoses()
+    prepare(two, out, OPTIONS, registrar=registrar)
+    whole = _content(out)
+    assert "P1" not in re.sub('base64,[^"]*', "", (out / "review.html").read_text())
+    options = _decide(out, tmp_path / "decisions.json", P1_left="reject", P1_right="accept")
+    done = prepare(two, out, options, registrar=registrar)
+    assert (done.pairs, done.refusals, done.stale_decisions, registrar.calls) == (1, 2, 0, 1)
+    assert [record.pair_id for record in read_dataset(out).records] == ["P1_right"]
+    refusal = _table(out / "refusals.csv")[-1]
+    assert (refusal["subject"], refusal["side"], refusal["stage"], refusal["line"]) == ("P1", "left", "review", "2")
+    assert refusal["reason"] == "rejected on the review page: off the bone"
+    assert 'data-decision="reject" data-reason="off the bone"' in (out / "review.html").read_text()
+    prepare(two, out, OPTIONS, registrar=registrar)
+    assert _content(out) == whole
+    assert registrar.calls == 1
+
+
+def test_accepting_overrides_nothing_that_did_not_converge(two, tmp_path):
+    out, registrar = tmp_path / "out", TruePoses(lost=("femur_left",))
+    prepare(two, out, OPTIONS, registrar=registrar)
+    page = (out / "review.html").read_text()
+    assert page.count('data-refused="1"') == 1
+    assert "flat: the image around the bone does not determine the pose" in page
+    options = _decide(out, tmp_path / "decisions.json", P1_left="accept")
+    done = prepare(two, out, options, registrar=registrar)
+    assert (done.pairs, done.refusals) == (1, 2)
+    assert [record.pair_id for record in read_dataset(out).records] == ["P1_right"]
+
+
+def test_a_decision_on_what_was_made_from_other_files_does_not_hold(two, tmp_path):
+    out = tmp_path / "out"
+    prepare(two, out, OPTIONS, registrar=TruePoses())
+    options = _decide(out, tmp_path / "decisions.json", P1_left="reject")
+    os.utime(two.parent / "a.dcm", ns=(1, 1))
+    done = prepare(two, out, options, registrar=TruePoses())
+    assert (done.pairs, done.stale_decisions) == (2, 1)
+
+
+def test_a_radiograph_with_burned_in_annotation_is_on_no_page(two, tmp_path, edited):
+    edited(two.parent / "a.dcm", BurnedInAnnotation="YES")
+    out = tmp_path / "out"
+    prepare(two, out, OPTIONS, registrar=TruePoses())
+    assert all(record.burned_in_annotation for record in read_dataset(out).records)
+    page = (out / "review.html").read_text()
+    assert page.count("Image withheld") == 4
+    assert "data:image" not in page
+    assert not (out / "review").exists()
+
+
+def test_a_review_picture_that_is_gone_is_made_again(two, tmp_path):
+    out, registrar = tmp_path / "out", TruePoses()
+    prepare(two, out, OPTIONS, registrar=registrar)
+    picture = out / "review" / "P1_left_femur.png"
+    drawn = picture.read_bytes()
+    picture.unlink()
+    (out / "review" / "P9_left_femur.png").write_bytes(b"of a row that left the manifest")
+    prepare(two, out, OPTIONS, registrar=registrar)
+    assert picture.read_bytes() == drawn
+    assert len(list((out / "review").iterdir())) == 4

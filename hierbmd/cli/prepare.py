@@ -22,7 +22,7 @@ class Options(RadiographFlags):
     """Training pairs from a manifest: calibrate, measure, register, project. Resumable; refusals are recorded."""
 
     manifest: Path = option("CSV: subject, ct, labels, radiograph, view, side, ... (see docs)", positional=True)
-    out: Path = option("folder for the data set: dataset.json, pairs.csv, pairs/, qc/, qc.csv, refusals.csv")
+    out: Path = option("folder for the data set: dataset.json, pairs.csv, pairs/, qc.csv, refusals.csv, review.html")
     slope: float | None = option("A of rho = A*HU + B in mg/cm3, for rows without a calibration file", None)
     intercept: float | None = option("B of rho = A*HU + B in mg/cm3, for rows without a calibration file", None)
     material: Literal["HA", "K2HPO4"] = option("what --slope and --intercept are calibrated to", "HA")
@@ -37,6 +37,7 @@ class Options(RadiographFlags):
         "train,val,test: shares of the subjects that have no split", (0.7, 0.1, 0.2)
     )
     split_seed: int = option("seed of that split", 0)
+    decisions: Path | None = option("what a person saved on OUT/review.html: rejected pairs are refused", None)
     workers: int = option("processes; 0 takes every CPU. The files do not depend on it", 1)
     scheduler: str | None = option("address of a Dask cluster that sees the same files, in place of --workers", None)
 
@@ -59,11 +60,15 @@ def run(options: Options) -> int:
         split_seed=options.split_seed,
         workers=options.workers,
         scheduler=options.scheduler,
+        decisions=options.decisions,
     )
     with progress("prepare") as advance:
         done = prepare(options.manifest, options.out, settings, progress=advance)
     kept = f", {done.kept_tasks} rows were done already" if done.kept_tasks else ""
     print(f"{done.pairs} pairs, {done.refusals} refusals{kept}: {options.out}", file=sys.stderr)
+    if done.stale_decisions:
+        print(f"{done.stale_decisions} decisions are on pairs that are not of this run", file=sys.stderr)
+    print(f"accept or reject them: {options.out / 'review.html'}", file=sys.stderr)
     if done.refusals:
         print(f"why: {options.out / 'refusals.csv'}", file=sys.stderr)
     return 0

@@ -26,7 +26,8 @@ class PairRecord:
     `bmd_g_cm2` is what a model learns: the manifest's value with its own `bmd_source`, or the QCT value ("qct").
     `bmd_qct_g_cm2` is the region's areal BMD at the standard AP view from the CT, always;
     `region_bmd_at_pose_g_cm2` the same at the radiograph's pose (what a perfect image would read). `outcomes` names a
-    registration outcome for each bone. `extra` holds the manifest's unknown columns.
+    registration outcome for each bone. `burned_in_annotation`: the radiograph's file says that its pixels carry
+    writing, so reports withhold it. `extra` holds the manifest's unknown columns.
     """
 
     pair_id: str
@@ -49,6 +50,7 @@ class PairRecord:
     height_cm: float | None = None
     weight_kg: float | None = None
     metal: bool = False
+    burned_in_annotation: bool = False
     extra: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -17,6 +17,7 @@ class Radiograph:
 
     `pixel_mm` is (du, dv) on the detector and `sdd_mm` the source-detector distance; None where neither the file nor an
     option says. `source_isocentre_mm` is the source-patient distance where known. `view` and `side` likewise.
+    `burned_in_annotation`: the file says that its pixels carry writing, which may name the patient.
     """
 
     pixels: NDArray[np.float32]
@@ -25,6 +26,7 @@ class Radiograph:
     source_isocentre_mm: float | None = None
     view: View | None = None
     side: Side | None = None
+    burned_in_annotation: bool = False
 
     @property
     def size_px(self) -> tuple[int, int]:

@@ -37,7 +37,7 @@ def _flag(text: str) -> bool:
 _READERS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(("bmd_g_cm2", "bmd_qct_g_cm2", "region_bmd_at_pose_g_cm2", "sdd_mm", "source_isocentre_mm"), float),
     **dict.fromkeys(("age", "height_cm", "weight_kg"), _optional_float),
-    **dict.fromkeys(("mirrored", "metal"), _flag),
+    **dict.fromkeys(("mirrored", "metal", "burned_in_annotation"), _flag),
     "side": Side,
     "view": View,
 }

@@ -84,6 +84,7 @@ class StatedRadiograph:
     side_text: str = ""
     patient_orientation: tuple[str, str] | None = None
     notes: tuple[str, ...] = field(default=())
+    burned_in_annotation: bool = False
 
 
 def read_radiograph(path: str | Path, options: RadiographOptions | None = None) -> Radiograph:
@@ -142,6 +143,7 @@ def resolve(stated: StatedRadiograph, options: RadiographOptions, *, where: obje
         source_isocentre_mm=_distance("source-patient", stated.source_isocentre_mm, options.source_isocentre_mm, where),
         view=view,
         side=side,
+        burned_in_annotation=stated.burned_in_annotation,
     )
 
 

@@ -66,6 +66,7 @@ def read_stated_dicom(path: Path, *, max_gib: float = guards.DEFAULT_MAX_GIB) ->
             side_text=side_text,
             patient_orientation=_orientation(dataset),
             notes=notes,
+            burned_in_annotation=dicom_file.text(dataset, "BurnedInAnnotation") == "YES",
         )
 
 

@@ -51,6 +51,7 @@ def record_of(made: MadePair, radiograph: Radiograph, *, pair_id: str, subject: 
         source_isocentre_mm=radiograph.source_isocentre_mm,
         mirrored=made.half.geometry.mirrored,
         metal=made.hip.has_metal,
+        burned_in_annotation=radiograph.burned_in_annotation,
     )
 
 

@@ -117,6 +117,15 @@ class Refused:
     reason: str
 
 
+@dataclass(frozen=True)
+class RadiographPairs:
+    """What one radiograph gave: its pairs, the sides refused, and every bone's registration by its name."""
+
+    made: list[MadePair]
+    refused: list[Refused]
+    found: Mapping[str, BoneRegistration]
+
+
 Registrar = Callable[..., Mapping[str, BoneRegistration]]
 
 
@@ -128,7 +137,7 @@ def make_pairs(
     *,
     options: PairingOptions,
     registrar: Registrar = register_bones,
-) -> tuple[list[MadePair], list[Refused]]:
+) -> RadiographPairs:
     """The pairs of one radiograph: each side measured, all bones registered together, each side projected.
 
     A side that cannot be measured, registered or projected is refused and the other goes on. Only poses that converged
@@ -138,7 +147,7 @@ def make_pairs(
     refused: list[Refused] = []
     hips = _each(sides, "measure", refused, lambda side: _measured(patient, side, options))
     if not hips:
-        return made, refused
+        return RadiographPairs(made, refused, {})
     bones = [f"{bone}_{side}" for side in hips for bone in ("femur", "hip")]
     found = registrar(patient.volume, patient.labels, radiograph, start, bones=bones, options=options.registration)
 
@@ -155,7 +164,7 @@ def make_pairs(
             refused.append(Refused(side, "register", next(iter(lost.values())).outcome.name, reason))
     usable = [side for side in hips if all(found[f"{bone}_{side}"].converged for bone in BONES)]
     made += _each(usable, "project", refused, one).values()
-    return made, refused
+    return RadiographPairs(made, refused, found)
 
 
 def _measured(patient: Patient, side: Side, options: PairingOptions) -> Hip:

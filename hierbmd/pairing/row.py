@@ -21,6 +21,7 @@ from hierbmd.io.labels import read_labels
 from hierbmd.io.radiograph import RadiographOptions, read_wanted_side
 from hierbmd.pairing.files import quality_of, record_of, write_made_pair
 from hierbmd.pairing.make import PairingOptions, Patient, Registrar, make_pairs
+from hierbmd.pairing.review import Seen, write_review
 from hierbmd.registration.patient import register_bones
 from hierbmd.registration.start import start_geometry
 
@@ -45,18 +46,20 @@ def make_row(
     radiograph = _read_radiograph(row, options)
     sides = [side for side in sides_shown(radiograph) if row.side in (None, Side.BOTH, Side.NONE, side)]
     start = _start(row, patient, radiograph, sides)
-    made, refused = make_pairs(
+    given = make_pairs(
         patient, radiograph, start, sides, options=options.pairing, registrar=registrar or register_bones
     )
     sha256 = pixels_sha256(radiograph.pixels)
     pairs = []
-    for one in made:
+    for one in given.made:
         pair_id = f"{key}_{one.hip.side}"
         record = record_of(one, radiograph, pair_id=pair_id, subject=row.subject, sha256=sha256)
         write_made_pair(out, record, one)
         facts = {"record": dataclasses.asdict(record), "quality": quality_of(one, patient.calibration)}
         pairs.append({"pair_id": pair_id, "material": patient.calibration.material.value, **facts})
-    return {"pairs": pairs, "refusals": [dataclasses.asdict(one) for one in refused]}
+    seen = Seen(patient, radiograph, start.camera, given.found, options.pairing.registration)
+    reviews = [write_review(out, f"{key}_{side}", side, seen) for side in sides if f"femur_{side}" in given.found]
+    return {"pairs": pairs, "refusals": [dataclasses.asdict(one) for one in given.refused], "reviews": reviews}
 
 
 def _read_patient(row: ManifestRow, options: RowOptions) -> Patient:

@@ -97,7 +97,8 @@ def refine_bone(search: Search, found: BoneRegistration, *, robust: bool) -> Bon
     doubted = found.outcome is Outcome.DISAGREEING_STARTS or disputed(starts)
     outcome = Outcome.DISAGREEING_STARTS if again.converged and doubted else again.outcome
     spread = replace(again.uncertainty, starts_in_plane_mm=found.uncertainty.starts_in_plane_mm)
-    return replace(again, outcome=outcome, starts=starts, uncertainty=spread, steps=found.steps + again.steps)
+    steps, path = found.steps + again.steps, (*found.path, *again.path)
+    return replace(again, outcome=outcome, starts=starts, uncertainty=spread, steps=steps, path=path)
 
 
 @dataclass(frozen=True)
@@ -137,14 +138,14 @@ def _from_starts(search: Search) -> list[_End]:
 
 
 def _through_levels(search: Search, coarse: Refined) -> Settled | None:
-    settled, steps = None, coarse.steps
+    settled, steps, path = None, coarse.steps, coarse.path
     pose = coarse.pose
     for level in search.levels:
         settled = _at_level(search, level, pose)
         if settled is None:
             return None
-        pose, steps = settled.refined.pose, steps + settled.refined.steps
-    return None if settled is None else replace(settled, refined=replace(settled.refined, steps=steps))
+        pose, steps, path = settled.refined.pose, steps + settled.refined.steps, (*path, *settled.refined.path)
+    return None if settled is None else replace(settled, refined=replace(settled.refined, steps=steps, path=path))
 
 
 def _at_level(
@@ -154,6 +155,7 @@ def _at_level(
     pixel_mm = float(np.sqrt(level.camera.pixel_mm[0] * level.camera.pixel_mm[1]))
     margin_mm = _MARGIN_PX * pixel_mm
     steps, settled = 0, None
+    path: tuple[Matrix, ...] = ()
     for robust in passes:
         target = make_target(level, search.body, pose, margin_mm=margin_mm, others=search.others)
         if target is None:
@@ -164,8 +166,8 @@ def _at_level(
         refined = _refined(search, target, pose)
         if refined is None:
             return settled
-        pose, steps = refined.pose, steps + refined.steps
-        settled = Settled(target, replace(refined, steps=steps))
+        pose, steps, path = refined.pose, steps + refined.steps, (*path, *refined.path)
+        settled = Settled(target, replace(refined, steps=steps, path=path))
     return settled
 
 
@@ -247,4 +249,5 @@ def _concluded(search: Search, finals: list[Settled], ranked: list[_End], *, sec
         seconds=seconds,
         metal_voxels=search.body.metal_voxels,
         steps=0 if best is None else best.refined.steps,
+        path=() if best is None else best.refined.path,
     )

@@ -18,22 +18,13 @@ from hierbmd.registration.body import make_body
 from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.outcome import BoneRegistration
 from hierbmd.registration.overlay import overlay
+from hierbmd.registration.review import AXES, review_of
 
+REGISTRATION_FILE = "registration.json"
 AXES_NOTE = (
     "standard errors in camera axes about the bone's centroid (x right, y down, depth along the beam); "
     "depth is weak in a single view; null: not determined"
 )
-
-
-def registration_to_json(found: Mapping[str, BoneRegistration], start: ProjectionGeometry) -> dict[str, Any]:
-    """The content of registration.json: every bone's pose, outcome, similarity, uncertainty and starts."""
-    return {
-        "research_use_only": RESEARCH_USE_ONLY,
-        "frame": "LPS-mm",
-        "uncertainty_axes": AXES_NOTE,
-        "start": geometry_to_json(start),
-        "bones": {name: _bone_to_json(result) for name, result in found.items()},
-    }
 
 
 def write_registrations(
@@ -50,8 +41,10 @@ def write_registrations(
 
     A bone that did not converge gets its overlay, to see why, and no geometry file. OutputUnwritable where it applies.
     """
+    bones = {}
     for name, result in found.items():
         body = make_body(name, volume, labels, structures=(name,), metal_hu=options.metal_hu)
+        bones[name] = _bone_to_json(result, review_of(result, body.pivot_world_mm, options))
         picture = overlay(radiograph.pixels, start.camera, body, result.camera_from_world)
         write_png(out / f"{name}.png", picture)
         geometry = out / f"{name}.geometry.json"
@@ -59,24 +52,30 @@ def write_registrations(
             write_geometry(geometry, replace(start, camera_from_world=result.camera_from_world))
         else:
             geometry.unlink(missing_ok=True)
-    write_json(out / "registration.json", registration_to_json(found, start))
+    about = {
+        "research_use_only": RESEARCH_USE_ONLY,
+        "frame": "LPS-mm",
+        "uncertainty_axes": AXES_NOTE,
+        "trajectory_columns": list(AXES),
+        "burned_in_annotation": radiograph.burned_in_annotation,
+        "start": geometry_to_json(start),
+    }
+    write_json(out / REGISTRATION_FILE, {**about, "bones": bones})
 
 
-def _bone_to_json(result: BoneRegistration) -> dict[str, Any]:
+def _bone_to_json(result: BoneRegistration, review: Mapping[str, Any]) -> dict[str, Any]:
+    starts = [
+        {
+            "similarity": round(start.similarity, 5),
+            "agrees": start.agrees,
+            "camera_from_world": start.camera_from_world.tolist(),
+        }
+        for start in result.starts
+    ]
     return {
         "camera_from_world": result.camera_from_world.tolist(),
-        "outcome": result.outcome.value,
-        "outcome_code": result.outcome.name.lower(),
-        "similarity": round(result.similarity, 5),
-        "uncertainty": result.uncertainty.as_dict(),
-        "starts": [
-            {
-                "similarity": round(start.similarity, 5),
-                "agrees": start.agrees,
-                "camera_from_world": start.camera_from_world.tolist(),
-            }
-            for start in result.starts
-        ],
+        **review,
+        "starts": starts,
         "metal_voxels_excluded": result.metal_voxels,
         "projections": result.steps,
         "seconds": round(result.seconds, 3),

@@ -10,7 +10,7 @@ import numpy as np
 from hierbmd.registration.body import Body
 from hierbmd.registration.level import Level
 from hierbmd.registration.options import RegistrationOptions
-from hierbmd.registration.outcome import Outcome, StartResult, Uncertainty
+from hierbmd.registration.outcome import BoneRegistration, Outcome, StartResult, Uncertainty
 from hierbmd.registration.refine import Refined
 from hierbmd.registration.window import share_on_image
 from hierbmd.rigid import Matrix
@@ -63,3 +63,15 @@ def disputed(starts: tuple[StartResult, ...]) -> bool:
         return False
     elsewhere = max(start.similarity for start in starts if not start.agrees)
     return elsewhere >= _DISPUTED_SHARE * max(start.similarity for start in starts)
+
+
+def doubt(result: BoneRegistration, options: RegistrationOptions) -> float:
+    """How near a registration is to its limits: 0 far from them, 1 at one, infinite when it did not converge.
+
+    The larger of the similarity's shortfall from 1 and the standard error in plane, each over what is allowed. It is
+    for an order, the worst first; it is no probability.
+    """
+    if not result.converged:
+        return float(np.inf)
+    shortfall = (1.0 - result.similarity) / max(1.0 - options.min_similarity, 1e-9)
+    return float(max(shortfall, result.uncertainty.in_plane_mm / options.max_in_plane_mm))

@@ -62,7 +62,7 @@ class BoneRegistration:
 
     `similarity` is the partial correlation, 0 to 1, between the radiograph's gradients and the bone's, the other
     bones and the gain being accounted for. `metal_voxels` counts what was left out of the bone. `seconds` is wall
-    time.
+    time. `path` holds the poses that the search went through, from where it began to this one.
     """
 
     name: str
@@ -74,6 +74,7 @@ class BoneRegistration:
     seconds: float
     metal_voxels: int = 0
     steps: int = 0
+    path: tuple[Matrix, ...] = ()
 
     @property
     def converged(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.data.volume import LabelMap, Volume
@@ -67,7 +67,7 @@ def _registered(patient: _Patient) -> Registrations:
         return _each_alone(patient)
     together = register_bone(Search(patient.whole, patient.levels[:2], patient.start, patient.options))
     if together.converged:
-        found, context = _each_among_others(patient, together.camera_from_world)
+        found, context = _each_among_others(patient, together)
     else:
         found, context = _each_alone(patient), ()
     for robust in _SWEEPS:
@@ -116,15 +116,19 @@ def _each_alone(patient: _Patient) -> Registrations:
     }
 
 
-def _each_among_others(patient: _Patient, pose: Matrix) -> tuple[Registrations, tuple[tuple[Body, Matrix], ...]]:
+def _each_among_others(
+    patient: _Patient, together: BoneRegistration
+) -> tuple[Registrations, tuple[tuple[Body, Matrix], ...]]:
     """Every bone from the skeleton's pose, at the middle level, and the bodies that stay there: the rest."""
+    pose = together.camera_from_world
     middle = patient.levels[1:2] or patient.levels
     context = () if patient.rest is None else ((patient.rest, pose),)
     found = {}
     for name, body in patient.bones.items():
         others = tuple((other, pose) for key, other in patient.bones.items() if key != name)
         search = Search(body, middle, pose, patient.options, (*others, *context), patient.start)
-        found[name] = register_bone(search)
+        alone = register_bone(search)
+        found[name] = replace(alone, path=(*together.path, *alone.path))
     return found, context
 
 

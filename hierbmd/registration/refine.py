@@ -47,12 +47,16 @@ class Box:
 
 @dataclass(frozen=True)
 class Refined:
-    """Where Levenberg-Marquardt ended: the pose, its fit, the projections spent, whether the last step was small."""
+    """Where Levenberg-Marquardt ended: the pose, its fit, the projections spent, whether the last step was small.
+
+    `path` holds the poses that it went through, the first where it began and the last `pose`.
+    """
 
     pose: Matrix
     fit: Fit
     steps: int
     settled: bool
+    path: tuple[Matrix, ...] = ()
 
 
 def refine(
@@ -68,24 +72,25 @@ def refine(
     best = evaluate(pose)
     if best is None:
         return None
-    damping, steps = _DAMPING_START, 1
+    damping, steps, path = _DAMPING_START, 1, [pose]
     while steps < max_steps:
         step = _step(best, damping)
         trial_pose = box.clipped(moved(pose, step, box.pivot_world_mm))
         change = box.coordinates(trial_pose) - box.coordinates(pose)
         if np.all(np.abs(change) < step_tolerance):
-            return Refined(pose, best, steps, True)
+            return Refined(pose, best, steps, True, tuple(path))
         trial, steps = evaluate(trial_pose), steps + 1
         if trial is not None and trial.cost < best.cost:
             small = best.cost - trial.cost < _RELATIVE_DECREASE * best.cost
             pose, best, damping = trial_pose, trial, max(damping / 5.0, _DAMPING_MIN)
+            path.append(pose)
             if small:
-                return Refined(pose, best, steps, True)
+                return Refined(pose, best, steps, True, tuple(path))
         else:
             damping *= 8.0
         if damping > _DAMPING_MAX:
-            return Refined(pose, best, steps, True)
-    return Refined(pose, best, steps, False)
+            return Refined(pose, best, steps, True, tuple(path))
+    return Refined(pose, best, steps, False, tuple(path))
 
 
 def _step(best: Fit, damping: float) -> Vector:

@@ -58,6 +58,8 @@ def _patient(read: Results, one: _Shown, look: DensityLook) -> str:
 def _radiograph_figure(read: Results, one: _Shown) -> str:
     """The strip that `prepare` left, which holds the radiograph and its overlay; the radiograph alone without."""
     side = escape(one.pair.record.side)
+    if one.pair.record.burned_in_annotation:
+        return '<p class="note">Image withheld: the radiograph carries burned-in annotation.</p>'
     overlay = read.overlay(one.row)
     if overlay is not None:
         return figure(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,7 +16,7 @@ from hierbmd.errors import BadConfig
 from hierbmd.evaluation.files import write_evaluation
 from hierbmd.evaluation.options import EvaluationOptions
 from hierbmd.evaluation.run import evaluate
-from hierbmd.io.dataset import read_dataset
+from hierbmd.io.dataset import read_dataset, write_dataset
 from hierbmd.io.image import write_png
 from hierbmd.report.page import write_report
 from hierbmd.report.pictures import density_look
@@ -155,3 +157,14 @@ def test_numbers_in_words():
     both = {"value": 0.9, "low": 0.8, "high": 0.95, "unit": ""}
     assert estimate(both) == '0.900 <span class="interval">(0.800 to 0.950)</span>'
     assert "x &lt; y" in estimate({"value": None, "low": None, "high": None, "unit": "", "reason": "x < y"})
+
+
+def test_a_radiograph_with_burned_in_annotation_is_withheld(evaluated, hip_dataset, tmp_path):
+    folder = tmp_path / "dataset"
+    shutil.copytree(hip_dataset, folder)
+    dataset = read_dataset(folder)
+    write_dataset(folder, dataset.card, [replace(r, burned_in_annotation=True) for r in dataset.records])
+    shutil.copytree(evaluated, tmp_path / "evaluated")
+    page, text = read_page(write_report(tmp_path / "evaluated", folder))
+    assert text.count("Image withheld: the radiograph carries burned-in annotation.") == 2
+    assert len(page.images) == 2 + 2
