@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from hierbmd.data.density import RESEARCH_USE_ONLY
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.data.volume import Volume
-from hierbmd.errors import NotOrthogonal, OutputUnwritable
+from hierbmd.errors import BadConfig, NotOrthogonal, OutputUnwritable
 from hierbmd.geometry import Side, View
 from hierbmd.io.atomic import atomic_path
+from hierbmd.io.dicom_acquisition import AcquisitionTags, describe_acquisition
+from hierbmd.io.dicom_compress import SYNTAX, compress
 from hierbmd.io.orientation import view_orientation
 from hierbmd.options import option
 
@@ -30,7 +32,6 @@ _CR, _DX, _CT = (
 )
 """Storage SOP classes (PS3.6): Computed Radiography, Digital X-Ray for Presentation, CT."""
 
-_SYNTAX = {"none": "1.2.840.10008.1.2.1", "rle": "1.2.840.10008.1.2.5", "jpeg2000": "1.2.840.10008.1.2.4.90"}
 _LATERALITY = {Side.LEFT: "L", Side.RIGHT: "R", Side.BOTH: "B", Side.NONE: "U"}
 _VIEW_POSITION = {View.AP: "AP", View.PA: "PA", View.LAT: "LL"}
 _HIP_REGION = ("24136001", "SCT", "Hip joint")
@@ -46,15 +47,25 @@ class DicomOptions:
     photometric: Literal["MONOCHROME1", "MONOCHROME2"] = option("MONOCHROME1 stores bone dark", "MONOCHROME2")
     bits_stored: int = option("8 to 16 bits a pixel of a radiograph", 12)
     value_range: tuple[float, float] | None = option("pixel values that go to the ends of the bits", None)
-    compression: Literal["none", "rle", "jpeg2000"] = option("lossless compression", "none")
+    compression: Literal["none", "rle", "jpeg2000", "jpeg2000-lossy", "jpeg"] = option(
+        "rle and jpeg2000 lose nothing; jpeg has 8 bits; only radiographs may lose", "none"
+    )
+    jpeg_quality: int = option("quality of jpeg, 1-100", 90)
+    jpeg2000_ratio: float = option("compression ratio of jpeg2000-lossy", 10.0)
     uid_seed: str = option("the same seed gives the same UIDs; random ones without", "")
 
 
-def write_radiograph_dicom(path: str | Path, radiograph: Radiograph, options: DicomOptions | None = None) -> None:
+def write_radiograph_dicom(
+    path: str | Path,
+    radiograph: Radiograph,
+    options: DicomOptions | None = None,
+    acquisition: AcquisitionTags | None = None,
+) -> None:
     """Write a radiograph as DICOM: Digital X-Ray where spacing, view and side are known, else Computed Radiography.
 
     Pixels are mapped linearly from `value_range` (their own range by default) to the stored bits, so values come back
-    up to that line. Spacing goes to ImagerPixelSpacing, distances, view, laterality and orientation to their tags.
+    up to that line. Spacing goes to ImagerPixelSpacing, distances, view, laterality and orientation to their tags, and
+    what `acquisition` knows of the exposure to its own. BadConfig for baseline JPEG of more than 8 bits.
     """
     options = options or DicomOptions()
     if not 8 <= options.bits_stored <= 16:
@@ -65,6 +76,7 @@ def write_radiograph_dicom(path: str | Path, radiograph: Radiograph, options: Di
     _describe_intensity(dataset, options)
     if known:
         _describe_digital_x_ray(dataset)
+    describe_acquisition(dataset, acquisition or AcquisitionTags())
     _set_pixels(dataset, _stored(radiograph.pixels, options), bits_stored=options.bits_stored, signed=False)
     with atomic_path(path) as temporary:
         _save(dataset, temporary, options)
@@ -75,9 +87,11 @@ def write_ct_dicom(folder: str | Path, volume: Volume, options: DicomOptions | N
 
     Columns run along i and rows along j, which must be at right angles (NotOrthogonal); k may lean, as under gantry
     tilt. Values are rounded to whole HU. The folder appears whole; one that holds anything but an earlier series is
-    refused (OutputUnwritable).
+    refused (OutputUnwritable), lossy compression too (BadConfig).
     """
     options = options or DicomOptions()
+    if options.compression in ("jpeg", "jpeg2000-lossy"):
+        raise BadConfig("a CT is not written with loss", where=options.compression, mend="none, rle or jpeg2000")
     final = Path(folder)
     _require_replaceable(final)
     building, former = (final.with_name(f".{os.getpid()}.{word}.{final.name}") for word in ("building", "former"))
@@ -142,7 +156,7 @@ def _new_dataset(sop_class: str, modality: str, options: DicomOptions, instance:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = UID(sop_class)
     meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=_entropy(options, modality, str(instance)))
-    meta.TransferSyntaxUID = UID(_SYNTAX["none"])
+    meta.TransferSyntaxUID = UID(SYNTAX["none"])
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
     dataset.StudyInstanceUID = generate_uid(entropy_srcs=_entropy(options, "study"))
@@ -220,8 +234,8 @@ def _set_pixels(dataset: FileDataset, stored: NDArray[Any], *, bits_stored: int,
 
 
 def _save(dataset: FileDataset, path: Path, options: DicomOptions) -> None:
-    if options.compression != "none":
-        dataset.compress(_SYNTAX[options.compression], generate_instance_uid=False)
+    ratio, quality = options.jpeg2000_ratio, options.jpeg_quality
+    compress(dataset, options.compression, jpeg_quality=quality, jpeg2000_ratio=ratio)
     dataset.save_as(path, enforce_file_format=True)
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from hierbmd.simulation.multiscale import Multiscale, amplified
+
 Image = NDArray[np.float32]
 
 
@@ -16,7 +18,8 @@ class DisplayCurve:
     """One vendor's processing of one image.
 
     `low` and `high` are quantiles of the patient's log exposure that the window spans, `contrast` the steepness of the
-    sigmoid (0 is a straight line), `detail` how much of the fine and middle bands is added, `bits` the depth.
+    sigmoid (0 is a straight line), `detail` how much of the fine and middle bands is added, `bits` the depth. With
+    `multiscale` the bands of a pyramid are amplified instead of `detail`.
     """
 
     low: float = 0.02
@@ -24,6 +27,7 @@ class DisplayCurve:
     contrast: float = 2.5
     detail: float = 0.3
     bits: int = 12
+    multiscale: Multiscale | None = None
 
 
 _WITHIN_SITE, _SITE_STREAM = 0.1, 0x517E
@@ -49,8 +53,14 @@ def draw_curve(rng: np.random.Generator, *, bits: int = 12, site: int | None = N
 
 
 def displayed(absorbed: Image, patient: NDArray[np.bool_], pixel_mm: tuple[float, float], curve: DisplayCurve) -> Image:
-    """Display values 0 to 2^bits - 1, (H, W) float32 of whole numbers, from log exposure `absorbed` (bone bright)."""
-    image = _with_detail(absorbed, pixel_mm, curve.detail)
+    """Display values 0 to 2^bits - 1, (H, W) float32 of whole numbers, from log exposure `absorbed` (bone bright).
+
+    The window is set by what `patient` holds.
+    """
+    if curve.multiscale is None:
+        image = _with_detail(absorbed, pixel_mm, curve.detail)
+    else:
+        image = amplified(absorbed, pixel_mm, curve.multiscale)
     values = _anatomy(image, patient)
     low, high = (float(q) for q in np.quantile(values, (curve.low, curve.high)))
     margin = 0.08 * (high - low)
@@ -58,6 +68,14 @@ def displayed(absorbed: Image, patient: NDArray[np.bool_], pixel_mm: tuple[float
     share = np.clip(share, 0.0, 1.0) if curve.contrast < 1e-6 else _sigmoid(share, curve.contrast)
     top = 2.0**curve.bits - 1.0
     return np.asarray(np.rint(np.clip(share, 0.0, 1.0) * top), dtype=np.float32)
+
+
+def filled_from_field(absorbed: Image, field: NDArray[np.bool_]) -> Image:
+    """What lies outside the field takes the value of the field's nearest pixel, so that its edge is no structure."""
+    if field.all() or not field.any():
+        return absorbed
+    nearest = ndimage.distance_transform_edt(~field, return_distances=False, return_indices=True)
+    return np.asarray(absorbed[tuple(nearest)])
 
 
 def _anatomy(image: Image, patient: NDArray[np.bool_]) -> Image:

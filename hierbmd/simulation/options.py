@@ -38,33 +38,64 @@ class PatientOptions:
 class RadiographSimulationOptions:
     """A simulated radiograph: beam, scatter, detector and display; what is None is drawn from the seed.
 
-    `display` False gives the log exposure itself (bone bright, not windowed, not quantised). `monoenergetic_kev` with
-    scatter and noise off is the limit in which the image is a line integral of attenuation.
+    `realism` "realistic" switches on the effects that "plain" leaves out (heel effect, exposure variation, collimation,
+    marker, detector response, multi-scale contrast, the transport kernel, a unit's own grid and storage); each can be
+    set by itself on top of either. `display` False gives the log exposure itself (bone bright, not windowed, not
+    quantised). `monoenergetic_kev` with scatter and noise off is the limit in which the image is a line integral of
+    attenuation.
     """
 
     kvp: float | None = option("tube voltage, 70-120 kVp; not given: drawn from 75-90", None)
     filtration: str = option("beam filtration, a column of the spectrum table", "3.0 mm Al + 0.1 mm Cu")
     monoenergetic_kev: float | None = option("one energy in place of a spectrum, keV", None)
     scatter: bool = option("scattered radiation", True)
-    grid: bool = option("an antiscatter grid, 12:1", True)
+    grid: bool = option("an antiscatter grid; realistic: one of four, else what an 8:1 passes", True)
     noise: bool = option("quantum and electronic noise", True)
     dose_ugy: float | None = option("mean dose behind the patient, microgray; not given: drawn from 1.5-5", None)
     focal_spot_mm: float = option("width of the focal spot, mm", 1.0)
     screen_mm: float = option("spread of light in the detector's screen, standard deviation in mm", 0.12)
     display: bool = option("log, window, contrast curve, detail and bit depth", True)
-    bits: int = option("bit depth of the display values", 12)
+    bits: int | None = option("bit depth, 8-16; not given: 12, realistic: 8, 10 or 12", None)
     site: int | None = option("number of the X-ray unit, whose processing hardly varies; not given: any unit's", None)
     rays: int = option("rays along each side of a pixel", 1)
     step_mm: float = option("step along a ray, mm", 1.0)
     table: bool = option("remove the table of the scanner from a real CT", True)
+    realism: Literal["plain", "realistic"] = option("which effects are on where no option says", "plain")
+    heel: bool | None = option("heel effect, distance and slant over the field, less a flat field", None)
+    exposure: bool | None = option("exposure that misses its aim, a deviation index of SD 2", None)
+    collimation: bool | None = option("a collimated field with penumbra, off-centre and turned; shutter", None)
+    marker: bool | None = option("a side marker, of lead or digital, telling the side truly", None)
+    response: bool | None = option("the detector's modulation transfer, saturation and unequal gain", None)
+    multiscale: bool | None = option("multi-scale contrast amplification in place of two bands of detail", None)
+    scatter_kernel: Literal["constant", "transport"] | None = option(
+        "scatter by thickness: constant share or tables", None
+    )
+    photometric: Literal["MONOCHROME1", "MONOCHROME2"] | None = option("polarity of the file", None)
+    compression: Literal["none", "rle", "jpeg2000", "jpeg2000-lossy", "jpeg"] | None = option("of the file", None)
+    jpeg_quality: int | None = option("quality of jpeg, 1-100", None)
+    jpeg2000_ratio: float | None = option("compression ratio of jpeg2000-lossy", None)
+
+    @property
+    def realistic(self) -> bool:
+        """Whether effects are on that no option names."""
+        return self.realism == "realistic"
+
+    def has(self, effect: str) -> bool:
+        """Whether an effect is on: as its option says, else as `realism` does."""
+        said: bool | None = getattr(self, effect)
+        return self.realistic if said is None else said
 
     def __post_init__(self) -> None:
         if self.dose_ugy is not None and not 0.01 <= self.dose_ugy <= 1000:
             raise BadConfig(
                 "the dose behind the patient is outside 0.01 to 1000", where=self.dose_ugy, mend="microgray"
             )
-        if not 1 <= self.rays <= 8 or not 0.05 <= self.step_mm <= 10 or not 8 <= self.bits <= 16:
+        if not 1 <= self.rays <= 8 or not 0.05 <= self.step_mm <= 10 or not 8 <= (self.bits or 12) <= 16:
             raise BadConfig("out of range", where="rays 1-8, step_mm 0.05-10, bits 8-16", mend="give others")
+        if not 1 <= (self.jpeg_quality or 90) <= 100 or not 1 < (self.jpeg2000_ratio or 10) <= 200:
+            raise BadConfig("out of range", where="jpeg_quality 1-100, jpeg2000_ratio 1-200", mend="give others")
+        if self.compression == "jpeg" and (self.bits or 8) != 8:
+            raise BadConfig("baseline JPEG has 8 bits", where=f"bits {self.bits}", mend="bits 8, or jpeg2000-lossy")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,31 +12,21 @@ from hierbmd.data.radiograph import Radiograph
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import NotHounsfield
 from hierbmd.geometry import Grid, ProjectionGeometry
-from hierbmd.physics import detector
-from hierbmd.physics.scatter import NO_GRID, add_scatter
-from hierbmd.physics.scatter import Grid as ScatterGrid
-from hierbmd.physics.spectrum import Spectrum, monoenergetic, tube_spectrum
+from hierbmd.physics.collimator import penumbra_mm
+from hierbmd.physics.spectrum import Spectrum
 from hierbmd.rigid import Matrix, transform_points
+from hierbmd.simulation.acquisition import draw_acquisition
 from hierbmd.simulation.basis import Basis, attenuation_per_mm, decompose, without_table
 from hierbmd.simulation.bone_motion import with_moved_bones
-from hierbmd.simulation.display import displayed, draw_curve
+from hierbmd.simulation.display import DisplayCurve, displayed, draw_curve, filled_from_field
+from hierbmd.simulation.exposure import Shot, at_detector, draw_beam, exposure_rng, read_out
+from hierbmd.simulation.marker import covered_share
 from hierbmd.simulation.options import RadiographSimulationOptions
 from hierbmd.simulation.raymarch import block_mean, line_integrals, supersampled
 
 Image = NDArray[np.float32]
 
-WATER_PER_MM = 0.021
-"""Effective attenuation of water in a diagnostic beam, 1/mm: NIST XCOM near 55 keV. It turns signal into thickness."""
-
 _SMALLEST = 1e-7
-
-
-@dataclass(frozen=True)
-class Beam:
-    """What was drawn for one exposure: the spectrum and the mean dose behind the patient in microgray."""
-
-    spectrum: Spectrum
-    dose_ugy: float
 
 
 def simulate_radiograph(
@@ -73,39 +63,45 @@ def expose(
     basis: Basis, geometry: ProjectionGeometry, *, options: RadiographSimulationOptions, seed: int
 ) -> Radiograph:
     """The radiograph of materials: the part of `simulate_radiograph` that several exposures of one patient repeat."""
-    rng = np.random.default_rng([seed, 0x5AD1])
+    acquisition = draw_acquisition(options, geometry, seed)
+    rng = exposure_rng(seed)
     beam = draw_beam(rng, options)
     camera = supersampled(geometry.camera, options.rays)
     integrals = line_integrals(basis.amounts, basis.grid, camera, geometry.camera_from_world, step_mm=options.step_mm)
     primary = block_mean(transmitted(integrals, beam.spectrum), options.rays)
-    signal = _at_detector(primary, geometry, basis.grid, options)
-    pixel_mm = geometry.camera.pixel_mm
-    patient = primary < 0.6
-    if options.noise:
-        quanta = detector.mean_quanta(signal, pixel_mm, dose_ugy=beam.dose_ugy, behind_patient=patient)
-        scale = float(np.max(signal)) / max(float(np.max(quanta)), _SMALLEST)
-        signal = detector.noisy(quanta, pixel_mm, rng) * np.float32(scale)
+    shot = Shot(geometry.camera, beam, acquisition, options, _source_isocentre_mm(geometry, basis.grid))
+    field = np.ones(primary.shape, bool) if acquisition.field is None else acquisition.field.contains(geometry.camera)
+    patient = (primary < 0.6) & field
+    signal = read_out(at_detector(primary, shot), patient, shot, rng)
     absorbed = -np.log(np.maximum(signal, np.float32(_SMALLEST)))
     if options.display:
-        absorbed = displayed(absorbed, patient, pixel_mm, draw_curve(rng, bits=options.bits, site=options.site))
+        curve = draw_curve(rng, bits=acquisition.storage.bits, site=options.site)
+        absorbed = shown(absorbed, patient, shot, replace(curve, multiscale=acquisition.multiscale))
     return Radiograph(
         pixels=np.asarray(absorbed, dtype=np.float32),
-        pixel_mm=pixel_mm,
+        pixel_mm=geometry.camera.pixel_mm,
         sdd_mm=geometry.camera.sdd_mm,
-        source_isocentre_mm=_source_isocentre_mm(geometry, basis.grid),
+        source_isocentre_mm=shot.source_isocentre_mm,
         view=geometry.view,
         side=geometry.side,
     )
 
 
-def draw_beam(rng: np.random.Generator, options: RadiographSimulationOptions) -> Beam:
-    """The beam of one exposure; two numbers are drawn whatever the options say, so that fixing one changes no other."""
-    kvp, dose = rng.uniform(75.0, 90.0), np.exp(rng.uniform(np.log(1.5), np.log(5.0)))
-    kvp = kvp if options.kvp is None else options.kvp
-    dose = dose if options.dose_ugy is None else options.dose_ugy
-    if options.monoenergetic_kev is not None:
-        return Beam(monoenergetic(options.monoenergetic_kev), float(dose))
-    return Beam(tube_spectrum(float(kvp), options.filtration), float(dose))
+def shown(absorbed: Image, patient: NDArray[np.bool_], shot: Shot, curve: DisplayCurve) -> Image:
+    """The display values of log exposure, (H, W): the vendor's processing, its shutter, a digital marker."""
+    acquisition, camera = shot.acquisition, shot.camera
+    if acquisition.field is None:
+        values = displayed(absorbed, patient, camera.pixel_mm, curve)
+    else:
+        # Vendors find the field before they process: its edge is no structure, and what lies beside it no tissue.
+        inside = acquisition.field.contains(camera, 0.5 * penumbra_mm(camera, shot.options.focal_spot_mm))
+        values = displayed(filled_from_field(absorbed, inside), patient & inside, camera.pixel_mm, curve)
+        beside = 0.0 if acquisition.shutter else 2.0**curve.bits - 1.0
+        values = np.where(inside, values, np.float32(beside))
+    if acquisition.marker is not None and acquisition.marker.kind == "digital":
+        share = covered_share(camera, acquisition.marker)
+        values = np.rint(values + share * (np.float32(2.0**curve.bits - 1.0) - values))
+    return np.asarray(values, dtype=np.float32)
 
 
 def transmitted(integrals: Image, spectrum: Spectrum) -> Image:
@@ -133,24 +129,6 @@ def _binned(spectrum: Spectrum) -> tuple[NDArray[np.float64], NDArray[np.float64
     total = pairs.sum(axis=1)
     kept = total > 1e-5
     return ((pairs * centres).sum(axis=1) / np.maximum(total, 1e-30))[kept], total[kept] / total[kept].sum()
-
-
-def _at_detector(
-    primary: Image, geometry: ProjectionGeometry, grid: Grid, options: RadiographSimulationOptions
-) -> Image:
-    """Scatter and blur."""
-    pixel_mm, signal = geometry.camera.pixel_mm, primary
-    if options.scatter:
-        water_cm = (-np.log(np.maximum(primary, _SMALLEST)) / (10.0 * WATER_PER_MM)).astype(np.float32)
-        signal = add_scatter(primary, water_cm, pixel_mm, ScatterGrid() if options.grid else NO_GRID)
-    magnification = geometry.camera.sdd_mm / _source_isocentre_mm(geometry, grid)
-    return detector.blurred(
-        signal,
-        pixel_mm,
-        focal_spot_mm=options.focal_spot_mm,
-        magnification=magnification,
-        screen_mm=options.screen_mm,
-    )
 
 
 def _source_isocentre_mm(geometry: ProjectionGeometry, grid: Grid) -> float:

@@ -29,7 +29,7 @@ from hierbmd.errors import BadConfig, HierbmdError, OutputUnwritable, ProcessDie
 from hierbmd.geometry import ProjectionGeometry
 from hierbmd.io.atomic import atomic_path, read_json, write_json
 from hierbmd.io.calibration_file import write_calibration
-from hierbmd.io.dicom_write import DicomOptions, write_radiograph_dicom
+from hierbmd.io.dicom_write import DicomOptions
 from hierbmd.io.geometry_file import geometry_to_json
 from hierbmd.io.image import write_labels, write_volume
 from hierbmd.parallel import in_processes
@@ -41,6 +41,7 @@ from hierbmd.simulation.morphometry import draw_anatomy
 from hierbmd.simulation.options import PatientOptions, RadiographSimulationOptions, StudyOptions
 from hierbmd.simulation.poses import draw_femur_motions, draw_geometry
 from hierbmd.simulation.radiograph import expose, materials_of
+from hierbmd.simulation.storage import write_simulated
 
 TRUTH_VERSION = 1
 
@@ -158,16 +159,9 @@ def _radiograph(folder: Path, case: Case, basis: Basis, recipe: Recipe, number: 
     radiograph = expose(moved, geometry, options=exposure, seed=exposure_seed)
     radiograph = dataclasses.replace(radiograph, source_isocentre_mm=recipe.study.source_isocentre_mm)
     name = f"radiograph_{pose:02d}.dcm"
-    options = DicomOptions(
-        subject=case.subject,
-        description="simulated AP hip",
-        simulated=True,
-        bits_stored=recipe.radiograph.bits,
-        value_range=(0.0, 2.0**recipe.radiograph.bits - 1.0) if recipe.radiograph.display else None,
-        uid_seed=f"hierbmd simulate {seed}",
-    )
-    write_radiograph_dicom(folder / name, radiograph, options)
-    return {"site": site, **_pose_truth(name, geometry, motions, case, exposure_seed)}
+    dicom = DicomOptions(subject=case.subject, description="simulated AP hip", uid_seed=f"hierbmd simulate {seed}")
+    drawn = write_simulated(folder / name, radiograph, geometry, options=exposure, seed=exposure_seed, dicom=dicom)
+    return {"site": site, "exposure": drawn, **_pose_truth(name, geometry, motions, case, exposure_seed)}
 
 
 def site_of(recipe: Recipe, index: int) -> int | None:
