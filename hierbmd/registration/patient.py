@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+from scipy.spatial.distance import cdist
+
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import GeometryMissing
 from hierbmd.geometry import ProjectionGeometry
 from hierbmd.registration.body import Body, is_bone, make_body
-from hierbmd.registration.bone import Search, refine_bone, register_bone
+from hierbmd.registration.bone import Others, Search, refine_bone, register_bone
 from hierbmd.registration.level import Level, make_levels
 from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.outcome import BoneRegistration
@@ -21,6 +24,12 @@ DEFAULT_BONES = ("femur_left", "femur_right", "hip_left", "hip_right")
 
 _SWEEPS = (False, True)
 """How often the bones are refined against each other, and whether outliers are weighed down."""
+
+_RESCUES = 2
+"""How often bones that were not found are looked for again next to those that were."""
+
+_JOINT_DEG, _JOINT_MM, _JOINT_DEPTH_MM = 8.0, 10.0, 15.0
+"""How far a bone may have turned about its joint, and slipped in it, between the CT and the radiograph."""
 
 Registrations = dict[str, BoneRegistration]
 
@@ -51,7 +60,8 @@ def register_bones(
     `volume` is the CT in HU and `labels` lie on its grid; `start` gives the camera and the pose that every bone
     starts from. The skeleton is found first as one rigid body; from there each bone is found on its own, the others
     at the skeleton's pose being its background; then all are refined against each other's last estimates. Where the
-    skeleton is not found each bone is looked for alone from the start. LabelsMismatch when a bone is not in the map,
+    skeleton is not found each bone is looked for alone from the start. What was not found is looked for again from the
+    pose of the nearest bone that was. LabelsMismatch when a bone is not in the map,
     GeometryMissing when the start's camera is not of the radiograph's size.
     """
     from threadpoolctl import threadpool_limits
@@ -70,8 +80,12 @@ def _registered(patient: _Patient) -> Registrations:
         found, context = _each_among_others(patient, together)
     else:
         found, context = _each_alone(patient), ()
-    for robust in _SWEEPS:
-        found = _against_each_other(patient, found, context, robust=robust)
+    found = _swept(patient, found, context, frozenset(found))
+    for _ in range(_RESCUES):
+        rescued = _from_neighbours(patient, found, context)
+        if not rescued:
+            break
+        found = _swept(patient, found | rescued, context, frozenset(rescued))
     return found
 
 
@@ -94,7 +108,9 @@ def _make_patient(
     rest = tuple(name for name in skeleton if name not in names)
 
     def body(name: str, structures: tuple[str, ...]) -> Body:
-        return make_body(name, volume, labels, structures=structures, metal_hu=options.metal_hu)
+        return make_body(
+            name, volume, labels, structures=structures, metal_hu=options.metal_hu, around_hu=options.around_hu
+        )
 
     return _Patient(
         bones={name: body(name, (name,)) for name in names},
@@ -116,9 +132,7 @@ def _each_alone(patient: _Patient) -> Registrations:
     }
 
 
-def _each_among_others(
-    patient: _Patient, together: BoneRegistration
-) -> tuple[Registrations, tuple[tuple[Body, Matrix], ...]]:
+def _each_among_others(patient: _Patient, together: BoneRegistration) -> tuple[Registrations, Others]:
     """Every bone from the skeleton's pose, at the middle level, and the bodies that stay there: the rest."""
     pose = together.camera_from_world
     middle = patient.levels[1:2] or patient.levels
@@ -126,20 +140,69 @@ def _each_among_others(
     found = {}
     for name, body in patient.bones.items():
         others = tuple((other, pose) for key, other in patient.bones.items() if key != name)
-        search = Search(body, middle, pose, patient.options, (*others, *context), patient.start)
-        alone = register_bone(search)
+        options = _near_its_joint(body, [other for other, _ in (*others, *context)], patient.options)
+        alone = register_bone(Search(body, middle, pose, options, (*others, *context), patient.start))
         found[name] = replace(alone, path=(*together.path, *alone.path))
     return found, context
 
 
+def _near_its_joint(body: Body, neighbours: Sequence[Body], options: RegistrationOptions) -> RegistrationOptions:
+    """The options with start ranges no wider than a joint allows a bone whose neighbour's pose is known.
+
+    Turning about the joint, the bone's point nearest to a neighbour, moves its centroid along: a long bone's the more.
+    """
+    gaps = [cdist(body.surface_world_mm, other.surface_world_mm).min(axis=1) for other in neighbours]
+    joint = body.surface_world_mm[np.argmin(np.min(gaps, axis=0))] if gaps else body.pivot_world_mm
+    turn_deg = min(options.start_rotation_deg, _JOINT_DEG)
+    reach_mm = _JOINT_MM + np.linalg.norm(body.pivot_world_mm - joint) * np.sin(np.radians(turn_deg))
+    return replace(
+        options,
+        start_rotation_deg=turn_deg,
+        start_in_plane_mm=min(options.start_in_plane_mm, float(reach_mm)),
+        start_depth_mm=min(options.start_depth_mm, _JOINT_DEPTH_MM),
+    )
+
+
+def _from_neighbours(patient: _Patient, found: Registrations, context: Others) -> Registrations:
+    """The bones that were not found, where they are found or are more similar from the nearest found bone's pose."""
+    placed = {name: result for name, result in found.items() if result.converged}
+    others = tuple((patient.bones[name], result.camera_from_world) for name, result in placed.items())
+    rescued = {}
+    for name, result in found.items():
+        if result.converged or not placed:
+            continue
+        body = patient.bones[name]
+        nearest = min(placed, key=lambda other: _distance_mm(body, patient.bones[other]))
+        options = _near_its_joint(body, [patient.bones[nearest]], patient.options)
+        start = found[nearest].camera_from_world
+        middle = patient.levels[1:2] or patient.levels
+        again = register_bone(Search(body, middle, start, options, (*others, *context), patient.start))
+        if again.converged or again.similarity > result.similarity:
+            seconds, steps = result.seconds + again.seconds, result.steps + again.steps
+            rescued[name] = replace(again, seconds=seconds, steps=steps, path=(*result.path, *again.path))
+    return rescued
+
+
+def _distance_mm(body: Body, other: Body) -> float:
+    return float(cdist(body.surface_world_mm, other.surface_world_mm).min())
+
+
+def _swept(patient: _Patient, found: Registrations, context: Others, names: frozenset[str]) -> Registrations:
+    """The bones of these names refined at the finest level, sweep by sweep; the rest as they are."""
+    for robust in _SWEEPS:
+        found = found | _against_each_other(patient, found, context, names, robust=robust)
+    return found
+
+
 def _against_each_other(
-    patient: _Patient, found: Registrations, context: tuple[tuple[Body, Matrix], ...], *, robust: bool
+    patient: _Patient, found: Registrations, context: Others, names: frozenset[str], *, robust: bool
 ) -> Registrations:
-    """One sweep at the finest level: every bone sees the converged others where the sweep before left them."""
+    """One sweep: every bone of these names sees the converged others where the sweep before left them."""
     placed = [(patient.bones[name], result.camera_from_world) for name, result in found.items() if result.converged]
     refined = {}
     for name, result in found.items():
-        others = tuple((body, pose) for body, pose in placed if body.name != name)
-        search = Search(patient.bones[name], patient.levels, patient.start, patient.options, (*others, *context))
-        refined[name] = refine_bone(search, result, robust=robust)
+        if name in names:
+            others = tuple((body, pose) for body, pose in placed if body.name != name)
+            search = Search(patient.bones[name], patient.levels, patient.start, patient.options, (*others, *context))
+            refined[name] = refine_bone(search, result, robust=robust)
     return refined

@@ -10,8 +10,11 @@ import pytest
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.errors import GeometryMissing, LabelsMismatch
 from hierbmd.geometry import Camera, Placement, ProjectionGeometry, View
+from hierbmd.registration import patient
 from hierbmd.registration.body import make_body, surface_points
+from hierbmd.registration.bone import register_bone
 from hierbmd.registration.options import RegistrationOptions
+from hierbmd.registration.outcome import Outcome
 from hierbmd.registration.patient import register_bones
 from hierbmd.registration.target import target_error
 from hierbmd.rigid import moved
@@ -83,3 +86,23 @@ def test_refusals(small_pelvis, shot):
         register_bones(volume, labels, shot[0], small, bones=BONES)
     with pytest.raises(LabelsMismatch, match="sacrum"):
         register_bones(volume, labels, shot[0], shot[1], bones=("sacrum",))
+
+
+def test_a_bone_that_was_lost_is_found_from_its_neighbour(small_pelvis, shot, monkeypatch):
+    volume, labels = small_pelvis
+    looked_for = []
+
+    def lose_the_femur_once(search):
+        result = register_bone(search)
+        looked_for.append(search.body.name)
+        if search.body.name == "femur_left" and looked_for.count("femur_left") == 1:
+            away = moved(result.camera_from_world, np.array([0, 0, 0, 60.0, 0, 0]), search.body.pivot_world_mm)
+            return replace(result, camera_from_world=away, outcome=Outcome.AT_BOUNDS, similarity=0.1)
+        return result
+
+    monkeypatch.setattr(patient, "register_bone", lose_the_femur_once)
+    found = register_bones(volume, labels, shot[0], shot[1], bones=BONES, options=OPTIONS)["femur_left"]
+    assert looked_for.count("femur_left") == 2
+    assert found.converged
+    truth = shot[2]["femur_left"]
+    assert target_error(found.camera_from_world, truth, surface_points(labels, "femur_left")).in_plane_mm < 0.5
