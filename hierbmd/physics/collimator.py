@@ -29,12 +29,16 @@ class Field:
     size_mm: tuple[float, float]
     rotation_deg: float = 0.0
 
+    @property
+    def axes(self) -> NDArray[np.float64]:
+        """The directions of its width and height on the detector, as the columns of a 2x2 matrix."""
+        turn = np.radians(self.rotation_deg)
+        return np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+
     def depths_mm(self, camera: Camera) -> NDArray[np.float64]:
         """How far inside the nearer of left and right, of top and bottom, each pixel lies, (H, W, 2); < 0: outside."""
         points = camera.detector_points_mm()[..., :2] - np.array(self.centre_mm)
-        turn = np.radians(self.rotation_deg)
-        axes = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-        return np.asarray(np.array(self.size_mm) / 2.0 - np.abs(points @ axes))
+        return np.asarray(np.array(self.size_mm) / 2.0 - np.abs(points @ self.axes))
 
     def contains(self, camera: Camera, margin_mm: float = 0.0) -> NDArray[np.bool_]:
         """The pixels at least `margin_mm` inside every edge, (H, W)."""
@@ -42,10 +46,8 @@ class Field:
 
     def corners_mm(self) -> NDArray[np.float64]:
         """The corners from the top left onwards clockwise, (4, 2), mm from the central ray."""
-        turn = np.radians(self.rotation_deg)
-        axes = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
         halves = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * np.array(self.size_mm) / 2.0
-        return np.asarray(halves @ axes.T + np.array(self.centre_mm))
+        return np.asarray(halves @ self.axes.T + np.array(self.centre_mm))
 
 
 def penumbra_mm(camera: Camera, focal_spot_mm: float) -> float:

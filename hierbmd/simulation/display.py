@@ -52,15 +52,26 @@ def draw_curve(rng: np.random.Generator, *, bits: int = 12, site: int | None = N
     )
 
 
-def displayed(absorbed: Image, patient: NDArray[np.bool_], pixel_mm: tuple[float, float], curve: DisplayCurve) -> Image:
+def displayed(
+    absorbed: Image,
+    patient: NDArray[np.bool_],
+    pixel_mm: tuple[float, float],
+    curve: DisplayCurve,
+    *,
+    field: NDArray[np.bool_] | None = None,
+) -> Image:
     """Display values 0 to 2^bits - 1, (H, W) float32 of whole numbers, from log exposure `absorbed` (bone bright).
 
-    The window is set by what `patient` holds.
+    The window is set by what `patient` holds. Vendors find the collimated `field` before they process: its edge is no
+    structure to amplify, and what lies beside it is shown by the same window, bright where nothing came through.
     """
+    filled = absorbed if field is None else filled_from_field(absorbed, field)
     if curve.multiscale is None:
-        image = _with_detail(absorbed, pixel_mm, curve.detail)
+        image = _with_detail(filled, pixel_mm, curve.detail)
     else:
-        image = amplified(absorbed, pixel_mm, curve.multiscale)
+        image = amplified(filled, pixel_mm, curve.multiscale)
+    if field is not None:
+        image = image + (absorbed - filled)
     values = _anatomy(image, patient)
     low, high = (float(q) for q in np.quantile(values, (curve.low, curve.high)))
     margin = 0.08 * (high - low)

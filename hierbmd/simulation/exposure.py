@@ -23,6 +23,10 @@ Image = NDArray[np.float32]
 WATER_PER_MM = 0.021
 """Effective attenuation of water in a diagnostic beam, 1/mm: NIST XCOM near 55 keV. It turns signal into thickness."""
 
+CHAMBERS_MM = ((-100.0, -50.0), (50.0, 100.0)), (-80.0, -10.0)
+"""Automatic exposure's two lateral chambers, x ranges and their y range from the central ray: 5 x 7 cm on either side,
+above the middle, as they lie behind the ilia and hips of a pelvis. Layouts differ; this is a usual one, from memory."""
+
 _SMALLEST = 1e-7
 
 
@@ -107,7 +111,9 @@ def read_out(signal: Image, patient: NDArray[np.bool_], shot: Shot, rng: np.rand
     acquisition, pixel_mm = shot.acquisition, shot.camera.pixel_mm
     if shot.options.noise or acquisition.panel is not None:
         dose_ugy = shot.beam.dose_ugy * 10.0 ** (acquisition.deviation_db / 10.0)
-        quanta = detector.mean_quanta(signal, pixel_mm, dose_ugy=dose_ugy, behind_patient=patient)
+        chambers = patient & chambers_of(shot.camera) if shot.options.has("exposure") else patient
+        measured = chambers if chambers.any() else patient
+        quanta = detector.mean_quanta(signal, pixel_mm, dose_ugy=dose_ugy, behind_patient=measured)
         scale = float(np.max(signal)) / max(float(np.max(quanta)), _SMALLEST)
         if shot.options.noise:
             quanta = detector.noisy(quanta, pixel_mm, rng, spread=acquisition.panel is not None)
@@ -119,6 +125,14 @@ def read_out(signal: Image, patient: NDArray[np.bool_], shot: Shot, rng: np.rand
     if acquisition.tube is not None and acquisition.tube.flat_field_mm is not None:
         signal = signal / fall_off(shot, np.zeros_like(signal), acquisition.tube.flat_field_mm)
     return np.asarray(signal, dtype=np.float32)
+
+
+def chambers_of(camera: Camera) -> NDArray[np.bool_]:
+    """The pixels before the lateral chambers of automatic exposure, (H, W)."""
+    points = camera.detector_points_mm()
+    columns, (top, bottom) = CHAMBERS_MM
+    within = [(points[..., 0] >= left) & (points[..., 0] <= right) for left, right in columns]
+    return np.asarray(np.any(within, axis=0) & (points[..., 1] >= top) & (points[..., 1] <= bottom))
 
 
 def _gain(camera: Camera, panel: tuple[int, ...]) -> Image:

@@ -19,7 +19,7 @@ Image = NDArray[np.float32]
 LEAD_MM = 1.5
 """How thick lead letters are: a millimetre or two."""
 
-_STROKE = 0.16
+_STROKE = 0.18
 """Width of a letter's stroke over its height."""
 
 _BOWL = np.linspace(-np.pi / 2, np.pi / 2, 13)
@@ -92,30 +92,33 @@ def draw_marker(rng: np.random.Generator, geometry: ProjectionGeometry, field: F
     # The patient's left is where world x (to the left) points on the image; in a lateral view it points nowhere.
     leftwards = geometry.camera_from_world[0, 0] if abs(geometry.camera_from_world[0, 0]) > 0.3 else 1.0
     outwards = float(np.sign(leftwards)) * (1.0 if letter == "L" else -1.0)
-    edges_mm = _visible_edges_mm(geometry.camera, field)
-    edge_mm = edges_mm[2] if outwards > 0 else edges_mm[0]
+    low, high = _visible_box_mm(geometry.camera, field)
     is_cut = kind < 0.6 and cut < 1.0 / 9.0
     depth_mm = (0.4 * into - 0.2) * height_mm if is_cut else height_mm * (0.7 + 0.8 * into)
-    third_mm = (edges_mm[3] - edges_mm[1]) / 3.0
-    inset_mm = 0.8 * height_mm + along * max(third_mm - 1.6 * height_mm, 0.0)
-    y_mm = edges_mm[1] + inset_mm if upper < 0.6 else edges_mm[3] - inset_mm
+    inset_mm = 0.8 * height_mm + along * max((high[1] - low[1]) / 3.0 - 1.6 * height_mm, 0.0)
+    x_mm = high[0] - depth_mm if outwards > 0 else low[0] + depth_mm
+    y_mm = low[1] + inset_mm if upper < 0.6 else high[1] - inset_mm
+    centre = np.array([x_mm, y_mm]) if field is None else field.centre_mm + field.axes @ [x_mm, y_mm]
     return Marker(
         letter=letter,
         kind="lead" if kind < 0.6 else "digital",
-        centre_mm=(float(edge_mm - outwards * depth_mm), float(y_mm)),
+        centre_mm=(float(centre[0]), float(centre[1])),
         height_mm=float(height_mm),
         rotation_deg=0.0 if kind >= 0.6 else float(np.clip(turn_deg, -15.0, 15.0)),
     )
 
 
-def _visible_edges_mm(camera: Camera, field: Field | None) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of the field as far as the detector goes, mm from the central ray."""
+def _visible_box_mm(camera: Camera, field: Field | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The top left and bottom right of what the detector sees of the field, along the field's own axes about its
+
+    centre; of the whole detector about the central ray without a field.
+    """
     points = camera.detector_points_mm()
     low, high = points[0, 0, :2], points[-1, -1, :2]
-    if field is not None:
-        half = np.array(field.size_mm) / 2.0
-        low, high = np.maximum(low, field.centre_mm - half), np.minimum(high, field.centre_mm + half)
-    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+    if field is None:
+        return low, high
+    half, slip = np.array(field.size_mm) / 2.0, abs(field.axes[1, 0]) * np.array(field.size_mm)[::-1] / 2.0
+    return np.maximum(low + slip - field.centre_mm, -half), np.minimum(high - slip - field.centre_mm, half)
 
 
 def _distance(points: NDArray[np.float64], a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

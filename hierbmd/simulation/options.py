@@ -62,7 +62,7 @@ class RadiographSimulationOptions:
     table: bool = option("remove the table of the scanner from a real CT", True)
     realism: Literal["plain", "realistic"] = option("which effects are on where no option says", "plain")
     heel: bool | None = option("heel effect, distance and slant over the field, less a flat field", None)
-    exposure: bool | None = option("exposure that misses its aim, a deviation index of SD 2", None)
+    exposure: bool | None = option("exposure by chambers, missing its aim by a deviation index of SD 2", None)
     collimation: bool | None = option("a collimated field with penumbra, off-centre and turned; shutter", None)
     marker: bool | None = option("a side marker, of lead or digital, telling the side truly", None)
     response: bool | None = option("the detector's modulation transfer, saturation and unequal gain", None)

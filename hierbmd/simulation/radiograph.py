@@ -18,7 +18,7 @@ from hierbmd.rigid import Matrix, transform_points
 from hierbmd.simulation.acquisition import draw_acquisition
 from hierbmd.simulation.basis import Basis, attenuation_per_mm, decompose, without_table
 from hierbmd.simulation.bone_motion import with_moved_bones
-from hierbmd.simulation.display import DisplayCurve, displayed, draw_curve, filled_from_field
+from hierbmd.simulation.display import DisplayCurve, displayed, draw_curve
 from hierbmd.simulation.exposure import Shot, at_detector, draw_beam, exposure_rng, read_out
 from hierbmd.simulation.marker import covered_share
 from hierbmd.simulation.options import RadiographSimulationOptions
@@ -90,14 +90,13 @@ def expose(
 def shown(absorbed: Image, patient: NDArray[np.bool_], shot: Shot, curve: DisplayCurve) -> Image:
     """The display values of log exposure, (H, W): the vendor's processing, its shutter, a digital marker."""
     acquisition, camera = shot.acquisition, shot.camera
-    if acquisition.field is None:
-        values = displayed(absorbed, patient, camera.pixel_mm, curve)
-    else:
-        # Vendors find the field before they process: its edge is no structure, and what lies beside it no tissue.
+    inside = None
+    if acquisition.field is not None:
         inside = acquisition.field.contains(camera, 0.5 * penumbra_mm(camera, shot.options.focal_spot_mm))
-        values = displayed(filled_from_field(absorbed, inside), patient & inside, camera.pixel_mm, curve)
-        beside = 0.0 if acquisition.shutter else 2.0**curve.bits - 1.0
-        values = np.where(inside, values, np.float32(beside))
+        patient = patient & inside
+    values = displayed(absorbed, patient, camera.pixel_mm, curve, field=inside)
+    if inside is not None and acquisition.shutter:
+        values = np.where(inside, values, np.float32(0.0))
     if acquisition.marker is not None and acquisition.marker.kind == "digital":
         share = covered_share(camera, acquisition.marker)
         values = np.rint(values + share * (np.float32(2.0**curve.bits - 1.0) - values))
