@@ -147,8 +147,22 @@ def test_behind_ends_with_the_first_error_and_leaves_what_was_not_begun():
     assert not [thread.name for thread in threading.enumerate() if "hierbmd-behind" in thread.name]
 
 
-def test_behind_stops_with_its_reader():
-    results = behind((partial(abs, number) for number in range(1000)), workers=2, waiting=8)
+def test_behind_stops_with_its_reader_and_leaves_what_was_not_begun():
+    six_made, begun = threading.Event(), []
+
+    def task(number):
+        begun.append(number)
+        six_made.wait(timeout=20)
+        time.sleep(0.1 if number else 0.0)
+
+    def tasks():
+        for number in range(1000):
+            if number == 6:
+                six_made.set()
+            yield partial(task, number)
+
+    results = behind(tasks(), workers=1, waiting=8)
     next(results)
     results.close()
+    assert len(begun) < 6
     assert not [thread.name for thread in threading.enumerate() if "hierbmd-behind" in thread.name]
