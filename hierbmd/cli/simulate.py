@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from hierbmd.cli._options import parse
 from hierbmd.errors import BadConfig
@@ -35,6 +35,9 @@ class Options:
     femur_deg: float = option("spread of each femur's rotation about its head, deg", 3.0)
     kvp: float | None = option("tube voltage, 70-120; drawn from 75-90 without", None)
     grid: bool = option("an antiscatter grid", True)
+    realism: Literal["plain", "realistic"] = option(
+        "realistic: heel effect, collimation, markers, detector response, vendor contrast and storage, drawn", "plain"
+    )
     rays: int = option("rays along each side of a pixel", 1)
     age_min: float = option("youngest age, years", 45.0)
     age_max: float = option("oldest age, years", 90.0)
@@ -89,7 +92,11 @@ def recipe_of(options: Options) -> Recipe:
             t_score_sd=options.t_score_sd,
         ),
         RadiographSimulationOptions(
-            kvp=options.kvp, grid=options.grid, rays=options.rays, table=options.from_ct is not None
+            kvp=options.kvp,
+            grid=options.grid,
+            realism=options.realism,
+            rays=options.rays,
+            table=options.from_ct is not None,
         ),
         StudyOptions(
             subjects=options.subjects,

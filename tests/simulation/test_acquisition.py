@@ -116,6 +116,8 @@ def test_a_smaller_field_scatters_less_and_is_dark_outside(patient, small_geomet
     assert outside.any()
     assert np.all(coned[inside] >= whole[inside] - 0.02)
     assert np.median(coned[outside] - whole[outside]) > 0.5
+    primary, coned_primary = _raw(patient, small_geometry), _raw(patient, small_geometry, collimation=True)
+    assert coned_primary[inside] == pytest.approx(primary[inside], abs=1e-5)
 
 
 def test_over_and_underexposure_change_the_noise_not_the_image(patient, small_geometry):
