@@ -30,6 +30,7 @@ class Options(RadiographFlags):
     geometry: Path | None = option("geometry file: intrinsics and the pose to start from", None)
     starts: int = option("how many starts around the given one", 6)
     seed: int = option("seed of the starts", 0)
+    around_hu: float = option("what lies around the bones: soft tissue; -1000 for dry bones and phantoms", 40.0)
     resample_tilt: bool = option("resample a CT with gantry tilt instead of refusing it", False)
 
 
@@ -47,7 +48,7 @@ def run(options: Options) -> int:
     from hierbmd.registration.options import RegistrationOptions
     from hierbmd.registration.patient import register_bones
 
-    settings = RegistrationOptions(starts=options.starts, seed=options.seed)
+    settings = RegistrationOptions(starts=options.starts, seed=options.seed, around_hu=options.around_hu)
     radiograph = read_radiograph(options.radiograph, options.stated)
     volume = read_volume(options.ct, resample_tilt=options.resample_tilt)
     labels = read_labels(options.labels, scheme=options.scheme, onto=volume.grid)
@@ -78,13 +79,16 @@ def _bones(options: Options, labels: LabelMap) -> tuple[str, ...]:
 
 
 def _start(options: Options, radiograph: Radiograph, labels: LabelMap, bones: tuple[str, ...]) -> ProjectionGeometry:
-    from hierbmd.geometry import Side
+    from hierbmd.geometry import Beam, Side
     from hierbmd.io.geometry_file import read_geometry
+    from hierbmd.io.localizer import read_localizer_geometry
     from hierbmd.registration.patient import DEFAULT_BONES
     from hierbmd.registration.start import start_geometry
 
     if options.geometry is not None:
         return read_geometry(options.geometry)
+    if radiograph.beam is Beam.SLOT and options.view is None:
+        return read_localizer_geometry(options.radiograph)
     # A radiograph of both hips is centred between them, whichever bone is asked for.
     both = [name for name in DEFAULT_BONES if name in labels.names_present] if radiograph.side == Side.BOTH else []
     return start_geometry(radiograph, labels, both or bones)

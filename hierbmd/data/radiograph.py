@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierbmd.errors import GeometryMissing
-from hierbmd.geometry import Camera, Side, View
+from hierbmd.geometry import Beam, Camera, Side, View
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Radiograph:
 
     `pixel_mm` is (du, dv) on the detector and `sdd_mm` the source-detector distance; None where neither the file nor an
     option says. `source_isocentre_mm` is the source-patient distance where known. `view` and `side` likewise.
+    `beam` is a slot scanner's for a CT localizer, whose `pixel_mm[1]` is then the patient's.
     `burned_in_annotation`: the file says that its pixels carry writing, which may name the patient.
     """
 
@@ -27,6 +28,7 @@ class Radiograph:
     view: View | None = None
     side: Side | None = None
     burned_in_annotation: bool = False
+    beam: Beam = Beam.CONE
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -41,7 +43,7 @@ class Radiograph:
                 n for n, v in (("--pixel-mm", self.pixel_mm), ("--sdd-mm", self.sdd_mm)) if v is None
             )
             raise GeometryMissing("geometry missing", mend=f"give {missing}")
-        return Camera(self.sdd_mm, self.size_px, self.pixel_mm)
+        return Camera(self.sdd_mm, self.size_px, self.pixel_mm, beam=self.beam)
 
     def with_pixels(self, pixels: NDArray[np.float32]) -> Radiograph:
         """The same radiograph with other pixels of the same size."""

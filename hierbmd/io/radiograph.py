@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.errors import PolarityUnknown, SideConflict, SpacingConflict, ViewConflict
-from hierbmd.geometry import Side, View
+from hierbmd.geometry import Beam, Side, View
 from hierbmd.io import guards
 from hierbmd.io.hounsfield import require_finite
 from hierbmd.io.orientation import facing_detector
@@ -85,6 +85,7 @@ class StatedRadiograph:
     patient_orientation: tuple[str, str] | None = None
     notes: tuple[str, ...] = field(default=())
     burned_in_annotation: bool = False
+    beam: Beam = Beam.CONE
 
 
 def read_radiograph(path: str | Path, options: RadiographOptions | None = None) -> Radiograph:
@@ -144,6 +145,7 @@ def resolve(stated: StatedRadiograph, options: RadiographOptions, *, where: obje
         view=view,
         side=side,
         burned_in_annotation=stated.burned_in_annotation,
+        beam=stated.beam,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierbmd.errors import PolarityUnknown, SideConflict, ViewConflict
-from hierbmd.geometry import Side, View
+from hierbmd.geometry import Beam, Side, View
 from hierbmd.io import dicom_file, guards
 from hierbmd.io.orientation import OPPOSITE, letter_of
 from hierbmd.io.radiograph import KIND, StatedRadiograph, StatedSpacing
@@ -30,7 +30,8 @@ def read_stated_dicom(path: Path, *, max_gib: float = guards.DEFAULT_MAX_GIB) ->
 
     The Modality LUT or rescale is applied. Spacing: ImagerPixelSpacing is at the detector; PixelSpacing is taken to be
     there too unless it is said to be calibrated to the patient, when the magnification factor carries it over; a CT
-    localizer's is at the isocentre (PS3.3 10.7.1.3 and C.8.2.1). Raises the refusals of `read_radiograph`.
+    localizer's is at the isocentre (PS3.3 10.7.1.3 and C.8.2.1), and holds anywhere along the table, where rays are
+    parallel. Raises the refusals of `read_radiograph`.
     """
     dataset = dicom_file.read_dataset(path, kind=KIND, max_gib=max_gib)
     # pydicom turns raw bytes into values when they are first asked for, so every look at the data set is guarded.
@@ -67,6 +68,7 @@ def read_stated_dicom(path: Path, *, max_gib: float = guards.DEFAULT_MAX_GIB) ->
             patient_orientation=_orientation(dataset),
             notes=notes,
             burned_in_annotation=dicom_file.text(dataset, "BurnedInAnnotation") == "YES",
+            beam=Beam.SLOT if localizer and _runs_along_the_table(dataset) else Beam.CONE,
         )
 
 
@@ -162,15 +164,25 @@ def _spacings(dataset: FileDataset) -> tuple[tuple[StatedSpacing, ...], tuple[st
 
 
 def _localizer_spacing(dataset: FileDataset) -> tuple[tuple[StatedSpacing, ...], tuple[str, ...]]:
-    """A localizer's spacing is at the isocentre; the detector's is larger by the magnification there."""
+    """A localizer's spacing is at the isocentre; across its fan the detector's is larger by the magnification there."""
     spacing = dicom_file.floats(dataset, "PixelSpacing", 2)
     sdd_mm, source_mm = (_positive(dataset, n) for n in ("DistanceSourceToDetector", "DistanceSourceToPatient"))
-    slot = "a slot scan: cone beam across the slot alone, parallel along the table"
+    slot = "a slot scan: rays fan out across the table and are parallel along it"
     if spacing is None or np.min(spacing) <= 0 or sdd_mm is None or source_mm is None:
         return (), (slot, "no spacing and distances at the isocentre")
-    at_detector = spacing * (sdd_mm / source_mm)
-    tag = f"PixelSpacing {spacing[1]:.4g} x {spacing[0]:.4g} at the isocentre, times {sdd_mm:g}/{source_mm:g}"
-    return (StatedSpacing(tag, (float(at_detector[1]), float(at_detector[0]))),), (slot,)
+    magnification = sdd_mm / source_mm
+    across = f"PixelSpacing {spacing[1]:.4g} x {spacing[0]:.4g} at the isocentre, times {sdd_mm:g}/{source_mm:g}"
+    du, dv = float(spacing[1] * magnification), float(spacing[0])
+    if _runs_along_the_table(dataset):
+        return (StatedSpacing(f"{across} across the fan", (du, dv)),), (slot,)
+    notes = (slot, "nothing says that its columns run along the table: taken for a cone's image")
+    return (StatedSpacing(across, (du, dv * magnification)),), notes
+
+
+def _runs_along_the_table(dataset: FileDataset) -> bool:
+    """Whether the image's columns run along the patient, head to feet or back, as the table moves."""
+    orientation = _orientation(dataset)
+    return orientation is not None and orientation[1][:1] in ("H", "F")
 
 
 def _orientation(dataset: FileDataset) -> tuple[str, str] | None:

@@ -42,7 +42,9 @@ def write_review(out: Path, pair_id: str, side: Side, seen: Seen) -> dict[str, A
         name = f"{bone}_{side}"
         result, options = seen.found[name], seen.options
         volume, labels = seen.patient.volume, seen.patient.labels
-        body = make_body(name, volume, labels, structures=(name,), metal_hu=options.metal_hu)
+        body = make_body(
+            name, volume, labels, structures=(name,), metal_hu=options.metal_hu, around_hu=options.around_hu
+        )
         bones[bone] = {**review_of(result, body.pivot_world_mm, options), "picture": None}
         if not seen.radiograph.burned_in_annotation:
             picture = overlay(seen.radiograph.pixels, seen.camera, body, result.camera_from_world)

@@ -14,6 +14,7 @@ from hierbmd.anatomy.shape import box_of, subgrid
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import LabelsMismatch, RaysMissVolume
 from hierbmd.geometry import Camera, Grid
+from hierbmd.registration.options import SOFT_TISSUE_HU
 from hierbmd.rigid import Matrix, Vector, transform_points
 from hierbmd.units import attenuation_per_mm_from_hu
 
@@ -37,9 +38,6 @@ _BONE_NAMES = (
     "humerus",
     "skull",
 )
-
-SOFT_TISSUE_HU = 40.0
-"""Muscle on a CT (ICRU 44 composition, 1.05 g/cm3, lies at 40 to 60 HU): what would stand where the bone stands."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +70,21 @@ class Body:
         return stack[0], (stack[1] if self.has_metal else None)
 
 
-def make_body(name: str, volume: Volume, labels: LabelMap, *, structures: tuple[str, ...], metal_hu: float) -> Body:
+def make_body(
+    name: str,
+    volume: Volume,
+    labels: LabelMap,
+    *,
+    structures: tuple[str, ...],
+    metal_hu: float,
+    around_hu: float = SOFT_TISSUE_HU,
+) -> Body:
     """The bone (or the named structures as one rigid body) of a CT in HU and its label map on the same grid.
 
-    What is projected is the attenuation in excess of soft tissue's (1/mm): that is the contrast that a bone has on a
-    radiograph, where soft tissue surrounds it. With the whole attenuation the mask's outline would be an edge that no
-    image shows. LabelsMismatch when the grids differ, a structure is not in the map, or it has fewer than 50 voxels.
+    What is projected is the attenuation in excess of what lies around it (1/mm), soft tissue's unless `around_hu` says
+    otherwise: that is the contrast that a bone has on a radiograph. With the whole attenuation the mask's outline
+    would be an edge that no image shows. A dry bone or a phantom lies in air, -1000 HU. LabelsMismatch when the grids
+    differ, a structure is not in the map, or it has fewer than 50 voxels.
     """
     from hierbmd.drr.projector import make_projector
     from hierbmd.drr.scene import Quantity, Scene
@@ -91,12 +98,12 @@ def make_body(name: str, volume: Volume, labels: LabelMap, *, structures: tuple[
     grid, mask = subgrid(volume.grid, box), mask[box]
     values = volume.values[box]
     metal = metal_near(values, mask, metal_hu)
-    whole = mask | _rim(values, mask, np.isin(labels.ids[box], _bone_ids(labels)))
+    whole = mask | _rim(values > around_hu, mask, np.isin(labels.ids[box], _bone_ids(labels)))
     ids = np.where(whole & ~metal, 1, 0).astype(np.uint8)
     ids[metal] = 2
     has_metal = bool(metal.any())
     names = (BONE, METAL) if has_metal else (BONE,)
-    excess = attenuation_per_mm_from_hu(values) - attenuation_per_mm_from_hu(SOFT_TISSUE_HU)
+    excess = attenuation_per_mm_from_hu(values) - attenuation_per_mm_from_hu(around_hu)
     scene = Scene(excess.astype(np.float32), grid, ids, names, Quantity.ATTENUATION, Quantity.ATTENUATION.unit)
     surface = _surface(mask, grid)
     pivot = transform_points(grid.world_from_index, np.argwhere(mask).mean(axis=0))
@@ -130,13 +137,13 @@ def _bone_ids(labels: LabelMap) -> list[int]:
     return [identifier for name, identifier in labels.scheme.items() if is_bone(name)]
 
 
-def _rim(values: NDArray[np.float32], mask: NDArray[np.bool_], bones: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The voxels around the bone that no bone's label claims and that are denser than soft tissue: its partial volume.
+def _rim(dense: NDArray[np.bool_], mask: NDArray[np.bool_], bones: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The voxels around the bone that no bone's label claims and that are denser than what lies there: partial volume.
 
     A label ends where a voxel is half bone; without the rest the bone projects too small and seems to lie deeper.
     """
     around = ndimage.binary_dilation(mask, ndimage.generate_binary_structure(3, 3))
-    return np.asarray(around & ~bones & (values > SOFT_TISSUE_HU))
+    return np.asarray(around & ~bones & dense)
 
 
 def _cut_points(mask: NDArray[np.bool_], box: tuple[slice, slice, slice], grid: Grid) -> Matrix:

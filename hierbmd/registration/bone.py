@@ -13,6 +13,7 @@ from hierbmd.registration.judge import Evidence, disputed, judge
 from hierbmd.registration.level import Level
 from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.outcome import BoneRegistration, Outcome, StartResult
+from hierbmd.registration.rays import mean_pixel_mm, pixel_at_depth_mm
 from hierbmd.registration.refine import Box, Refined, refine
 from hierbmd.registration.similarity import Fit, Target, fit
 from hierbmd.registration.starts import slide_in_plane, spread_starts
@@ -116,8 +117,8 @@ def _from_starts(search: Search) -> list[_End]:
     The given start is also followed from the next best places in plane: a neighbouring vertebra is such a place.
     """
     body, level, options = search.body, search.levels[0], search.options
-    reach_mm = options.start_in_plane_mm * level.camera.sdd_mm / max(_depth_mm(search), 1.0)
-    target = make_target(level, body, search.start, margin_mm=reach_mm, others=search.others)
+    reach_px = options.start_in_plane_mm / mean_pixel_mm(level.camera, _depth_mm(search))
+    target = make_target(level, body, search.start, margin_px=reach_px, others=search.others)
     if target is None:
         return []
     ends = []
@@ -152,12 +153,10 @@ def _at_level(
     search: Search, level: Level, pose: Matrix, *, passes: tuple[bool, ...] = (False, True)
 ) -> Settled | None:
     """Refine a pose on a level, pass by pass, each in a window of its own; in a True one outliers are weighed down."""
-    pixel_mm = float(np.sqrt(level.camera.pixel_mm[0] * level.camera.pixel_mm[1]))
-    margin_mm = _MARGIN_PX * pixel_mm
     steps, settled = 0, None
     path: tuple[Matrix, ...] = ()
     for robust in passes:
-        target = make_target(level, search.body, pose, margin_mm=margin_mm, others=search.others)
+        target = make_target(level, search.body, pose, margin_px=_MARGIN_PX, others=search.others)
         if target is None:
             return settled
         if robust:
@@ -172,10 +171,9 @@ def _at_level(
 
 
 def _refined(search: Search, target: Target, pose: Matrix, *, step_px: float = _STEP_PX) -> Refined | None:
-    magnification = target.camera.sdd_mm / max(_depth_mm(search), 1.0)
-    across_mm = step_px * target.camera.pixel_mm[0] / magnification
-    turn = across_mm / search.body.radius_mm
-    tolerance = np.array([turn, turn, turn, across_mm, across_mm, 10.0 * across_mm])
+    across_mm = step_px * pixel_at_depth_mm(target.camera, _depth_mm(search))
+    turn = across_mm.min() / search.body.radius_mm
+    tolerance = np.array([turn, turn, turn, *across_mm, 10.0 * across_mm.max()])
     return refine(
         lambda trial: _evaluate(search, target, trial),
         pose,
@@ -211,23 +209,23 @@ def agree(pose: Matrix, other: Matrix, search: Search) -> bool:
 
     That is `agreement_mm` and half a pixel of that level, brought to the bone's depth.
     """
-    level = search.levels[0]
-    pixel_mm = level.camera.pixel_mm[0] * _depth_mm(search) / level.camera.sdd_mm
-    error = target_error(pose, other, search.body.surface_world_mm)
+    camera = search.levels[0].camera
+    pixel_mm = mean_pixel_mm(camera, _depth_mm(search))
+    error = target_error(pose, other, search.body.surface_world_mm, beam=camera.beam)
     return error.in_plane_mm <= search.options.agreement_mm + 0.5 * pixel_mm
 
 
 def _concluded(search: Search, finals: list[Settled], ranked: list[_End], *, seconds: float) -> BoneRegistration:
     best = finals[0] if finals else None
     pose = search.start if best is None else best.refined.pose
-    points, pivot = search.body.surface_world_mm, search.body.pivot_world_mm
     starts = tuple(
         StartResult(end.start, end.refined.pose, end.refined.fit.similarity, agree(end.refined.pose, pose, search))
         for end in ranked
         if not end.second_look
     )
     covariance = None if best is None else pose_covariance(best.target, best.refined.fit)
-    errors = uncertainty(covariance, pose, pivot, points, [s.camera_from_world for s in starts if s.agrees])
+    agreeing = [start.camera_from_world for start in starts if start.agrees]
+    errors = uncertainty(covariance, pose, search.body, agreeing, beam=search.levels[-1].camera.beam)
     rivals = [end.refined.fit.similarity for end in finals[1:] if not agree(end.refined.pose, pose, search)]
     evidence = Evidence(
         body=search.body,

@@ -43,7 +43,9 @@ def write_registrations(
     """
     bones = {}
     for name, result in found.items():
-        body = make_body(name, volume, labels, structures=(name,), metal_hu=options.metal_hu)
+        body = make_body(
+            name, volume, labels, structures=(name,), metal_hu=options.metal_hu, around_hu=options.around_hu
+        )
         bones[name] = _bone_to_json(result, review_of(result, body.pivot_world_mm, options))
         picture = overlay(radiograph.pixels, start.camera, body, result.camera_from_world)
         write_png(out / f"{name}.png", picture)

@@ -8,6 +8,9 @@ from hierbmd.errors import BadConfig
 from hierbmd.options import option
 from hierbmd.units import METAL_HU
 
+SOFT_TISSUE_HU = 40.0
+"""Muscle on a CT (ICRU 44 composition, 1.05 g/cm3, lies at 40 to 60 HU): what would stand where the bone stands."""
+
 
 @dataclass(frozen=True)
 class RegistrationOptions:
@@ -30,6 +33,9 @@ class RegistrationOptions:
     smoothing_px: float = option("standard deviation of the gradient filter, in pixels of each level", 1.0)
     neighbours: bool = option("other bones, at their own estimates, explain their part of the image", True)
     metal_hu: float = option("voxels above this are metal: left out of the bone, masked where they project", METAL_HU)
+    around_hu: float = option(
+        "what lies around the bones: soft tissue; -1000 for dry bones and phantoms", SOFT_TISSUE_HU
+    )
     min_similarity: float = option("below this partial correlation a pose is not called converged", 0.5)
     max_in_plane_mm: float = option("above this in-plane standard error the image does not determine the pose", 1.0)
     agreement_mm: float = option("starts agree when they put the bone's surface this close in plane, mean", 2.0)

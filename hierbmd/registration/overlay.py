@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -61,11 +63,11 @@ def _neighbourhood(body: Body, camera: Camera, pose: Matrix) -> tuple[int, int, 
 def _enlarged(camera: Camera, scale: float) -> Camera:
     """The camera of the same view with `scale` times as many pixels each way."""
     u0, v0 = camera.centre_px
-    return Camera(
-        camera.sdd_mm,
-        (max(1, round(camera.size_px[0] * scale)), max(1, round(camera.size_px[1] * scale))),
-        (camera.pixel_mm[0] / scale, camera.pixel_mm[1] / scale),
-        ((u0 + 0.5) * scale - 0.5, (v0 + 0.5) * scale - 0.5),
+    return replace(
+        camera,
+        size_px=(max(1, round(camera.size_px[0] * scale)), max(1, round(camera.size_px[1] * scale))),
+        pixel_mm=(camera.pixel_mm[0] / scale, camera.pixel_mm[1] / scale),
+        principal_px=((u0 + 0.5) * scale - 0.5, (v0 + 0.5) * scale - 0.5),
     )
 
 

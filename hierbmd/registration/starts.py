@@ -11,6 +11,7 @@ from hierbmd.registration.body import Body
 from hierbmd.registration.features import gradient_filter
 from hierbmd.registration.level import Level
 from hierbmd.registration.options import RegistrationOptions
+from hierbmd.registration.rays import pixel_at_depth_mm
 from hierbmd.registration.window import background_image, near_cut
 from hierbmd.rigid import Matrix, Vector, moved, transform_points
 
@@ -53,7 +54,7 @@ def slide_in_plane(
     observed = _unexplained(level, others)
     scores = shift_scores(level, image, observed=observed, spoilt=near_cut(body, level.camera, pose, reach))
     depth = float(transform_points(pose, body.pivot_world_mm)[2])
-    mm = np.array(level.camera.pixel_mm) * depth / level.camera.sdd_mm
+    mm = pixel_at_depth_mm(level.camera, depth)
     rows, columns = np.indices(scores.shape)
     right, down = columns - level.camera.size_px[0] + 1, rows - level.camera.size_px[1] + 1
     scores[np.hypot(right * mm[0], down * mm[1]) > range_mm] = -np.inf

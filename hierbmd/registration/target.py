@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hierbmd.geometry import Beam
+from hierbmd.registration.rays import ray_directions
 from hierbmd.rigid import Matrix, transform_points
 
 
@@ -18,16 +20,18 @@ class TargetError:
     total_mm: float
 
 
-def target_error(camera_from_world: Matrix, true_camera_from_world: Matrix, points_world_mm: Matrix) -> TargetError:
+def target_error(
+    camera_from_world: Matrix, true_camera_from_world: Matrix, points_world_mm: Matrix, *, beam: Beam = Beam.CONE
+) -> TargetError:
     """The mean target registration error of a pose over `points_world_mm` (n, 3), in plane and depth apart.
 
-    Each point's error is split along the ray from the source through its true place. The part across the ray is what
+    Each point's error is split along the ray of the `beam` through its true place. The part across the ray is what
     shifts it on the image: the reprojection distance of van de Kraats et al., IEEE TMI 2005;24:1177; the part along
     it is depth, which one view hardly shows.
     """
     truth = transform_points(true_camera_from_world, np.atleast_2d(points_world_mm))
     error = transform_points(camera_from_world, np.atleast_2d(points_world_mm)) - truth
-    ray = truth / np.linalg.norm(truth, axis=1, keepdims=True)
+    ray = ray_directions(truth, beam)
     along = np.sum(error * ray, axis=1)
     across = np.linalg.norm(error - along[:, None] * ray, axis=1)
     total = np.linalg.norm(error, axis=1)

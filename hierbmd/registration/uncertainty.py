@@ -6,12 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from hierbmd.geometry import Beam
+from hierbmd.registration.body import Body
 from hierbmd.registration.outcome import Uncertainty
+from hierbmd.registration.rays import ray_directions
 from hierbmd.registration.similarity import Fit, Target
 from hierbmd.registration.target import target_error
 from hierbmd.rigid import Matrix, Vector, transform_points
 
 _BLOCK_PX = 8
+_DEPTH = 5
 
 
 def pose_covariance(target: Target, fit: Fit) -> Matrix | None:
@@ -20,18 +24,21 @@ def pose_covariance(target: Target, fit: Fit) -> Matrix | None:
     Neighbouring residuals are alike (smoothing, soft tissue, edges that no bone explains), so the plain sigma^2 H^-1
     is far too small. This is the sandwich H^-1 M H^-1 with M the covariance of the score, summed over blocks of 8 x 8
     pixels (Liang and Zeger, Biometrika 1986;73:13) and between neighbouring blocks at half weight (Bartlett's kernel,
-    as in Newey and West, Econometrica 1987;55:703), times n / (n - 6) for few blocks. Where outliers were weighed
+    as in Newey and West, Econometrica 1987;55:703), times n / (n - 6) for few blocks. Depth's row and column are zero
+    in a parallel beam, which does not show it. Where outliers were weighed
     down the curvature H is that of the robust loss: Huber's psi' in place of the weights (Robust Statistics, 1981,
     7.6).
     """
+    axes = _moving(target.camera.beam)
     normal = fit.jacobian.T @ fit.jacobian * target.psi_slope
+    normal = normal[np.ix_(axes, axes)]
     scale = np.sqrt(np.diag(normal))
     if not np.all(scale > 0):
         return None
     curvature = normal / np.outer(scale, scale)
     if np.linalg.eigvalsh(curvature)[0] < 1e-8:
         return None
-    scores = _block_scores(target.inside, fit)
+    scores = _block_scores(target.inside, fit)[..., axes]
     count = int(np.count_nonzero(np.any(scores != 0, axis=2)))
     if count <= 6:
         return None
@@ -39,7 +46,14 @@ def pose_covariance(target: Target, fit: Fit) -> Matrix | None:
     kernel = np.array([0.5, 1.0, 0.5])
     near = ndimage.convolve1d(ndimage.convolve1d(scores, kernel, axis=0, mode="constant"), kernel, 1, mode="constant")
     meat = np.einsum("ijp,ijq->pq", scores, near)
-    return np.asarray(inverse @ meat @ inverse) * count / (count - 6)
+    covariance = np.zeros((6, 6))
+    covariance[np.ix_(axes, axes)] = inverse @ meat @ inverse * count / (count - 6)
+    return covariance
+
+
+def _moving(beam: Beam) -> list[int]:
+    """The axes of the twist that move anything on the image: where all rays are parallel, depth does not."""
+    return [axis for axis in range(6) if axis != _DEPTH or beam is not Beam.PARALLEL]
 
 
 def _block_scores(inside: NDArray[np.bool_], fit: Fit) -> NDArray[np.float64]:
@@ -55,21 +69,24 @@ def _block_scores(inside: NDArray[np.bool_], fit: Fit) -> NDArray[np.float64]:
     return scores
 
 
-def in_plane_std_mm(covariance: Matrix, pose: Matrix, pivot_world_mm: Vector, points_world_mm: Matrix) -> float:
+def in_plane_std_mm(
+    covariance: Matrix, pose: Matrix, pivot_world_mm: Vector, points_world_mm: Matrix, *, beam: Beam = Beam.CONE
+) -> float:
     """The root-mean-square displacement across the beam, over points (n, 3), that a twist covariance implies, mm."""
     points = transform_points(pose, points_world_mm)
     arms = points - transform_points(pose, pivot_world_mm)
-    rays = points / np.linalg.norm(points, axis=1, keepdims=True)
+    rays = ray_directions(points, beam)
     moves = np.concatenate([-_cross_matrices(arms), np.broadcast_to(np.eye(3), (len(arms), 3, 3))], axis=2)
     across = moves - rays[:, :, None] * np.einsum("nc,ncp->np", rays, moves)[:, None, :]
     return float(np.sqrt(np.mean(np.einsum("ncp,pq,ncq->n", across, covariance, across))))
 
 
 def uncertainty(
-    covariance: Matrix | None, pose: Matrix, pivot_world_mm: Vector, points_world_mm: Matrix, agreeing: list[Matrix]
+    covariance: Matrix | None, pose: Matrix, body: Body, agreeing: list[Matrix], *, beam: Beam = Beam.CONE
 ) -> Uncertainty:
     """Per axis in camera axes about the bone's centroid; `agreeing` are the poses of the starts that agree with it."""
-    spread = [target_error(other, pose, points_world_mm).in_plane_mm for other in agreeing]
+    points = body.surface_world_mm
+    spread = [target_error(other, pose, points, beam=beam).in_plane_mm for other in agreeing]
     starts_mm = float(np.sqrt(np.mean(np.square(spread)))) if spread else 0.0
     if covariance is None:
         return Uncertainty(np.inf, np.inf, np.inf, np.inf, np.inf, np.inf, np.inf, starts_mm)
@@ -81,8 +98,8 @@ def uncertainty(
         rz_deg=rz_deg,
         tx_mm=float(std[3]),
         ty_mm=float(std[4]),
-        depth_mm=float(std[5]),
-        in_plane_mm=in_plane_std_mm(covariance, pose, pivot_world_mm, points_world_mm),
+        depth_mm=np.inf if beam is Beam.PARALLEL else float(std[_DEPTH]),
+        in_plane_mm=in_plane_std_mm(covariance, pose, body.pivot_world_mm, points, beam=beam),
         starts_in_plane_mm=starts_mm,
     )
 

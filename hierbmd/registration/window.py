@@ -29,15 +29,14 @@ def share_on_image(points_world_mm: Matrix, camera: Camera, pose: Matrix) -> flo
 
 
 def make_target(
-    level: Level, body: Body, pose: Matrix, *, margin_mm: float, others: tuple[tuple[Body, Matrix], ...] = ()
+    level: Level, body: Body, pose: Matrix, *, margin_px: float, others: tuple[tuple[Body, Matrix], ...] = ()
 ) -> Target | None:
     """The window of a level around a bone's projection at a pose, or None where no pixel of it can be compared.
 
-    It reaches `margin_mm` (on the detector) beyond the bone's silhouette. `others` are neighbours with their poses:
+    It reaches `margin_px` beyond the bone's silhouette. `others` are neighbours with their poses:
     the background. Where the bone's or a neighbour's metal projects nothing is compared.
     """
     reach = gradient_filter(level.camera.size_px, level.sigma_px).reach_px
-    margin_px = margin_mm / float(np.sqrt(level.camera.pixel_mm[0] * level.camera.pixel_mm[1]))
     crop = _crop_around(body, level.camera, pose, int(np.ceil(margin_px)) + reach)
     if crop is None:
         return None

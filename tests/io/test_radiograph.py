@@ -13,9 +13,10 @@ from PIL import Image
 
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.errors import GeometryMissing, UnreadableFile
-from hierbmd.geometry import Side, View
+from hierbmd.geometry import Beam, Side, View
 from hierbmd.io.dicom_write import DicomOptions, write_radiograph_dicom
 from hierbmd.io.image import write_mha_image
+from hierbmd.io.localizer import read_localizer_geometry
 from hierbmd.io.radiograph import RadiographOptions, read_radiograph, read_stated
 
 
@@ -229,5 +230,40 @@ def test_the_localizer_is_a_projection(shared_data: Path) -> None:
     localizer = read_radiograph(shared_data / "head-phantom-pair" / "surview_lateral_localizer.dcm")
     assert localizer.size_px == (512, 256)
     assert (localizer.sdd_mm, localizer.source_isocentre_mm) == (1040.0, 570.0)
-    assert localizer.pixel_mm == pytest.approx((0.9765625 * 1040 / 570,) * 2)
+    assert localizer.pixel_mm == pytest.approx((0.9765625 * 1040 / 570, 0.9765625))
     assert localizer.pixels.max() > localizer.pixels[0, 0]
+
+
+@pytest.mark.parametrize(
+    ("tags", "why"),
+    [
+        ({"DistanceSourceToPatient": None}, "no DistanceSourceToPatient"),
+        ({"ImagePositionPatient": None}, "no ImagePositionPatient"),
+        ({"ImageOrientationPatient": [0, 0, -1, 0, 1, 0]}, "do not run along the table"),
+    ],
+)
+def test_a_localizer_that_does_not_say_where_it_was_taken_is_refused(shared_data, tmp_path, edited, tags, why):
+    copy = tmp_path / "localizer.dcm"
+    copy.write_bytes((shared_data / "head-phantom-pair" / "surview_lateral_localizer.dcm").read_bytes())
+    with pytest.raises(GeometryMissing, match=why):
+        read_localizer_geometry(edited(copy, **tags))
+
+
+def test_a_localizer_whose_columns_run_across_the_table_is_no_slot_scan_of_ours(shared_data, tmp_path, edited):
+    copy = tmp_path / "localizer.dcm"
+    copy.write_bytes((shared_data / "head-phantom-pair" / "surview_lateral_localizer.dcm").read_bytes())
+    turned = read_radiograph(edited(copy, ImageOrientationPatient=[0, 0, -1, 0, 1, 0]))
+    assert turned.beam is Beam.CONE
+    assert turned.pixel_mm == pytest.approx((0.9765625 * 1040 / 570,) * 2)
+
+
+@pytest.mark.parametrize(
+    ("directions", "view"),
+    [([1, 0, 0, 0, 0, -1], View.AP), ([-1, 0, 0, 0, 0, -1], View.PA), ([0, -1, 0, 0, 0, -1], View.LAT)],
+)
+def test_a_localizers_view_is_the_way_its_rays_run(shared_data, tmp_path, edited, directions, view):
+    copy = tmp_path / "localizer.dcm"
+    copy.write_bytes((shared_data / "head-phantom-pair" / "surview_lateral_localizer.dcm").read_bytes())
+    geometry = read_localizer_geometry(edited(copy, ImageOrientationPatient=directions))
+    assert geometry.view is view
+    assert np.allclose(geometry.camera_from_world[:3, :3], view.camera_from_world_rotation)

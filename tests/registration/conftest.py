@@ -31,14 +31,15 @@ class BlobProjector:
         centres = transform_points(pose, self.centres_world_mm)
         if np.any(centres[:, 2] <= 0):
             raise RaysMissVolume("behind the source")
-        rays = camera.detector_points_mm()
+        sources = camera.source_points_mm()
+        rays = camera.detector_points_mm() - sources
         rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
         pivot = transform_points(pose, np.asarray(pivot_world_mm, dtype=float))
         image = np.zeros(rays.shape[:2])
         jacobian = np.zeros((*rays.shape[:2], 6))
         for centre, sigma, amplitude in zip(centres, self.sigmas_mm, self.amplitudes, strict=True):
-            along = rays @ centre
-            offset = centre - along[..., None] * rays
+            away = centre - sources
+            offset = away - np.sum(away * rays, axis=-1, keepdims=True) * rays
             value = amplitude * sigma * np.sqrt(2 * np.pi) * np.exp(-np.sum(offset**2, -1) / (2 * sigma**2))
             by_centre = -value[..., None] * offset / sigma**2
             image += value

@@ -10,7 +10,8 @@ import pytest
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import LabelsMismatch
 from hierbmd.geometry import Grid
-from hierbmd.registration.body import SOFT_TISSUE_HU, make_body, surface_points
+from hierbmd.registration.body import make_body, surface_points
+from hierbmd.registration.options import SOFT_TISSUE_HU
 from hierbmd.units import attenuation_per_mm_from_hu
 
 

@@ -20,7 +20,7 @@ def _target(body, camera, pose, *, others=(), seen=None, gains=1, noise=0.05):
     image = (image if seen is None else seen) * (1 + 0.004 * columns) + 0.01 * rows
     image = image + noise * image.std() * np.random.default_rng(0).normal(size=image.shape)
     (level,) = make_levels(image.astype(np.float32), camera, pixel_mm=(3.0,), smoothing_px=1.0)
-    target = make_target(level, body, pose, margin_mm=20.0, others=others)
+    target = make_target(level, body, pose, margin_px=20.0 / 3.0, others=others)
     assert target is not None
     ramp = np.tile(np.linspace(-1, 1, target.weights.size // 2), 2)
     return replace(target, gains=np.stack([np.ones_like(ramp), ramp][:gains]))

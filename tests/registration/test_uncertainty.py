@@ -54,7 +54,7 @@ def test_in_plane_error_is_that_of_sampled_twists(blob_body, start):
 
 def test_undetermined_axes_are_infinite_and_null_in_json(blob_body, start):
     body = blob_body()
-    unknown = uncertainty(None, start, body.pivot_world_mm, body.surface_world_mm, [])
+    unknown = uncertainty(None, start, body, [])
     assert np.isinf(unknown.depth_mm)
     assert unknown.as_dict()["depth_mm"] is None
     assert unknown.as_dict()["starts_in_plane_mm"] == 0.0
@@ -63,5 +63,5 @@ def test_undetermined_axes_are_infinite_and_null_in_json(blob_body, start):
 def test_spread_of_starts_is_their_distance(blob_body, start):
     body = blob_body()
     others = [moved(start, np.array([0, 0, 0, s, 0, 0]), body.pivot_world_mm) for s in (3.0, -4.0)]
-    spread = uncertainty(None, start, body.pivot_world_mm, body.surface_world_mm, others).starts_in_plane_mm
+    spread = uncertainty(None, start, body, others).starts_in_plane_mm
     assert spread == pytest.approx(np.sqrt((9 + 16) / 2), rel=0.01)
