@@ -12,8 +12,9 @@ def _slab(size_px, thickness_cm):
     return np.full(size_px, np.exp(-0.21 * thickness_cm), np.float32), np.full(size_px, thickness_cm, np.float32)
 
 
-def test_scatter_fraction_behind_20_cm_is_in_the_published_range():
-    """Without a grid 0.70-0.85, with a 12:1 grid 0.25-0.45, at the middle of a 43 cm field."""
+def test_scatter_fraction_behind_20_cm_is_that_of_a_pelvis():
+    """Without a grid 0.70-0.85, with one 0.25-0.45, at the middle of a 43 cm field: textbooks' ranges, and those that
+    photons one by one give (test_transport.py)."""
     primary, water_cm = _slab((256, 256), 20.0)
     scatter = scatter_image(primary, water_cm, (1.68, 1.68))[128, 128]
     grid = Grid()

@@ -29,7 +29,8 @@ RQR_MM_AL = {70: 2.58, 80: 3.01, 90: 3.48, 100: 3.97}
 3 mm Al up to 100 kV (the layers to 0.1 mm: University Hospitals Birmingham, X-ray radiation qualities, 2021)."""
 
 RQA = {"RQA5": (70, 21.0, 6.8), "RQA7": (90, 30.0, 9.2), "RQA8": (100, 34.0, 10.1), "RQA9": (120, 40.0, 11.6)}
-"""IEC 61267:2005, behind a patient: voltage, mm of aluminium added to RQR, half-value layer in mm Al."""
+"""IEC 61267:2005, behind a patient: voltage, mm of aluminium added to RQR, half-value layer in mm Al (as cited widely;
+the standard itself is not open)."""
 
 
 def _behind_aluminium(kvp, added_mm):
