@@ -95,7 +95,12 @@ def _field(grid: Grid, order: tuple[int, int, int]) -> Field:
     """The grid as `aim` wants it: it asks for the shape only."""
     shape = np.array([grid.shape[axis] for axis in order], dtype=np.int64)
     return Field(
-        np.zeros(1, np.float32), np.zeros(1, np.uint8), shape, np.ones(3, np.int64), 0, np.zeros((3, 1, 4), np.float32)
+        np.zeros(1, np.float32),
+        np.zeros(1, np.uint8),
+        shape,
+        np.ones(3, np.int64),
+        0,
+        np.zeros((3, 1, 1, 2), np.float32),
     )
 
 
@@ -117,7 +122,8 @@ def _aimed(field: Field, view: View, lines: tuple[int, int], threads: int) -> Ra
         planes=np.empty((*shape, 4), np.int64),
         source=np.empty((*shape, 3)),
         step=np.empty((*shape, 3)),
-        sums=np.empty((*shape, 0, SUMS), np.float32),
+        sums=np.empty((count, 0, SUMS, view.x_mm.size), np.float32),
+        met=np.empty((count, 0, 0), np.uint8),
     )
 
     def aim_some(start: int) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -16,9 +14,10 @@ from numpy.typing import NDArray
 from hierbmd.drr.kernel_aim import aim
 from hierbmd.drr.kernel_chain import finish
 from hierbmd.drr.kernel_march import march
-from hierbmd.drr.kernel_types import SUMS, Field, Rays, View
+from hierbmd.drr.kernel_types import BEYOND, SUMS, TILE, Field, Rays, View
 from hierbmd.drr.lanes import march_lanes
 from hierbmd.drr.pack import Packed, pack
+from hierbmd.drr.pool import pool
 from hierbmd.drr.rays import index_from_camera, require_rays_meet
 from hierbmd.drr.scene import Scene
 from hierbmd.geometry import Camera
@@ -71,14 +70,14 @@ class CpuProjector:
 
     def _jacobian(self, camera: Camera) -> NDArray[np.float32]:
         width, height = camera.size_px
-        return np.empty((len(self.scene.structures), height, width, 6), dtype=np.float32)
+        return np.zeros((len(self.scene.structures), height, width, 6), dtype=np.float32)
 
     def _project(
         self, camera: Camera, camera_from_world: Matrix, pivot_mm: Vector | None, jacobian: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         to_index = index_from_camera(self.scene.grid, camera_from_world)
         width, height = camera.size_px
-        image = np.empty((len(self.scene.structures), height, width), dtype=np.float32)
+        image = np.zeros((len(self.scene.structures), height, width), dtype=np.float32)
         tasks = []
         for packed in self._packed:
             view = _view(packed.from_index @ to_index, camera, pivot_mm)
@@ -90,7 +89,7 @@ class CpuProjector:
             for task in tasks:
                 _project_lines(*task)
         else:
-            list(_pool(self.threads).map(lambda task: _project_lines(*task), tasks))
+            list(pool(self.threads).map(lambda task: _project_lines(*task), tasks))
         if not image.any():
             require_rays_meet(self.scene.grid, camera, camera_from_world)
         return image
@@ -115,10 +114,8 @@ def _project_lines(
     image, jacobian = out
     rays = _rays(count, view.y_mm.size if view.by_columns else view.x_mm.size, image.shape[0])
     aim(field, view, first, count, rays)
-    several = field.labels.size > 1
-    if not several:
-        march_lanes(field, count, rays, jacobian.size > 0)
-    march(field, count, rays, several)
+    march_lanes(field, count, rays, jacobian.size > 0)
+    march(field, count, rays)
     finish(field, view, first, count, rays, image, jacobian)
 
 
@@ -129,7 +126,8 @@ def _rays(lines: int, length: int, structures: int) -> Rays:
         planes=np.empty((lines, length, 4), np.int64),
         source=np.empty((lines, length, 3)),
         step=np.empty((lines, length, 3)),
-        sums=np.empty((lines, length, structures, SUMS), np.float32),
+        sums=np.zeros((lines, structures, SUMS, length), np.float32),
+        met=np.zeros((lines, structures, -(-length // TILE)), np.uint8),
     )
 
 
@@ -139,29 +137,17 @@ def _compile_kernels() -> None:
     start = time.perf_counter()
     camera = Camera(10.0, (2, 2), (0.1, 0.1))
     jacobian = np.empty((2, 2, 2, 6), dtype=np.float32)
-    for labels in (np.zeros(1, np.uint8), np.zeros(125, np.uint8)):
+    for labels in (np.zeros(BEYOND, np.uint8), np.zeros(125 + BEYOND, np.uint8)):
         field = Field(
-            values=np.zeros(125, np.float32),
+            values=np.zeros(125 + BEYOND, np.float32),
             labels=labels,
             shape=np.ones(3, np.int64),
             strides=np.array([25, 5, 1]),
             origin=62,
-            filled=np.zeros((3, 1, 4), np.float32),
+            filled=np.zeros((3, 1, 1, 2), np.float32),
         )
-        out = (np.empty((2, 2, 2), np.float32), jacobian)
+        out = (np.zeros((2, 2, 2), np.float32), jacobian)
         _project_lines(field, _view(np.eye(4), camera, np.zeros(3)), (0, 2), out)
     seconds = time.perf_counter() - start
     if seconds > _NOTABLE_SECONDS:
         _LOG.info("compiled the projector's kernels in %.0f s; they are kept for the next time", seconds)
-
-
-@lru_cache(maxsize=4)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    # The kernels release the interpreter; threads of our own work below forked data loaders and in several callers at
-    # once, where numba's own layers abort the process.
-    return ThreadPoolExecutor(threads, thread_name_prefix="hierbmd-drr")
-
-
-if hasattr(os, "register_at_fork"):
-    # A forked child has the pool but none of its threads, and would wait for them for ever: it makes its own.
-    os.register_at_fork(after_in_child=_pool.cache_clear)

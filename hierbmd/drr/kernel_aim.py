@@ -12,43 +12,65 @@ from hierbmd.drr.kernel_types import Field, Rays, View, compiled
 @compiled
 def aim(field: Field, view: View, first: int, count: int, rays: Rays) -> None:
     """Set up `count` lines of rays from line `first` on, in float64."""
+    # Numbers are handed on, not parts of arrays: counting the references to parts would take longer than the work.
     matrix = view.index_from_camera
+    nx, ny, nz = field.shape[0], field.shape[1], field.shape[2]
     for i in range(count):
         for j in range(rays.axis.shape[1]):
             row, col = (j, first + i) if view.by_columns else (first + i, j)
-            axis, largest = 0, -1.0
-            for k in range(3):
-                across = matrix[k, 0] * view.x_mm[col], matrix[k, 1] * view.y_mm[row]
-                moved = view.moves[0] * across[0] + view.moves[1] * across[1]
-                step = across[0] + across[1] - moved + matrix[k, 2] * view.sdd_mm
-                rays.source[i, j, k], rays.step[i, j, k] = matrix[k, 3] + moved, step
-                # Ties fall to the first axis by more than rounding, so that neighbouring rays agree.
-                if abs(step) > largest * (1.0 + 1e-9):
-                    axis, largest = k, abs(step)
+            x_mm, y_mm = view.x_mm[col], view.y_mm[row]
+            sx, dx = _ray(matrix[0, 0] * x_mm, matrix[0, 1] * y_mm, matrix[0, 2] * view.sdd_mm, view.moves)
+            sy, dy = _ray(matrix[1, 0] * x_mm, matrix[1, 1] * y_mm, matrix[1, 2] * view.sdd_mm, view.moves)
+            sz, dz = _ray(matrix[2, 0] * x_mm, matrix[2, 1] * y_mm, matrix[2, 2] * view.sdd_mm, view.moves)
+            sx, sy, sz = sx + matrix[0, 3], sy + matrix[1, 3], sz + matrix[2, 3]
+            rays.source[i, j, 0], rays.source[i, j, 1], rays.source[i, j, 2] = sx, sy, sz
+            rays.step[i, j, 0], rays.step[i, j, 1], rays.step[i, j, 2] = dx, dy, dz
+            axis = _steepest(abs(dx), abs(dy), abs(dz))
             rays.axis[i, j] = axis
-            _aim_along(field, axis, (rays.source[i, j], rays.step[i, j]), rays.line[i, j], rays.planes[i, j])
+            if axis == 0:
+                line, planes = _along((nx, ny, nz), (sx, sy, sz), (dx, dy, dz))
+            elif axis == 1:
+                line, planes = _along((ny, nz, nx), (sy, sz, sx), (dy, dz, dx))
+            else:
+                line, planes = _along((nz, nx, ny), (sz, sx, sy), (dz, dx, dy))
+            for k in range(6):
+                rays.line[i, j, k] = line[k]
+            for k in range(4):
+                rays.planes[i, j, k] = planes[k]
 
 
 @compiled
-def _aim_along(field: Field, c: int, ray: Any, line: Any, planes: Any) -> None:
-    a, b = (c + 1) % 3, (c + 2) % 3
-    sources, steps = ray
-    source, step = sources[c], steps[c]
-    anchor = float(field.shape[c] // 2)
-    line[1], line[3] = steps[a] / step, steps[b] / step
-    line[0] = sources[a] + (anchor - source) * line[1]
-    line[2] = sources[b] + (anchor - source) * line[3]
-    line[4], line[5] = min(source, source + step), max(source, source + step)
-    low = max(0.0, np.floor(line[4]))
-    high = min(field.shape[c] - 1.0, np.ceil(line[5]))
-    low, high = _clip(low, high, anchor, line[0], line[1], field.shape[a])
-    low, high = _clip(low, high, anchor, line[2], line[3], field.shape[b])
+def _ray(by_x: float, by_y: float, by_z: float, moves: tuple[float, float]) -> tuple[float, float]:
+    """On one axis, how far the source has moved along with the pixel, and the step from it to the detector."""
+    moved = moves[0] * by_x + moves[1] * by_y
+    return moved, by_x + by_y - moved + by_z
+
+
+@compiled
+def _steepest(dx: float, dy: float, dz: float) -> int:
+    """The axis of the longest step; ties fall to the first by more than rounding, so that neighbouring rays agree."""
+    axis, largest = 0, dx
+    if dy > largest * (1.0 + 1e-9):
+        axis, largest = 1, dy
+    return 2 if dz > largest * (1.0 + 1e-9) else axis
+
+
+@compiled
+def _along(shape: Any, source: Any, step: Any) -> Any:
+    """The line (6) and planes (4) of a ray that steps along the first of the axes (c, a, b) of its shape and ends."""
+    anchor = float(shape[0] // 2)
+    bx, by = step[1] / step[0], step[2] / step[0]
+    x0, y0 = source[1] + (anchor - source[0]) * bx, source[2] + (anchor - source[0]) * by
+    lower, upper = min(source[0], source[0] + step[0]), max(source[0], source[0] + step[0])
+    low = max(0.0, np.floor(lower))
+    high = min(shape[0] - 1.0, np.ceil(upper))
+    low, high = _clip(low, high, anchor, x0, bx, shape[1])
+    low, high = _clip(low, high, anchor, y0, by, shape[2])
+    line = (x0, bx, y0, by, lower, upper)
     if low > high:
-        planes[0], planes[1] = 1, 0
-        return
-    planes[0], planes[1] = int(np.ceil(low)), int(np.floor(high))
-    planes[2] = int(np.ceil(max(low, line[4] + 1.0)))
-    planes[3] = int(np.floor(min(high, line[5] - 1.0)))
+        return line, (1, 0, 1, 0)
+    whole = int(np.ceil(max(low, lower + 1.0))), int(np.floor(min(high, upper - 1.0)))
+    return line, (int(np.ceil(low)), int(np.floor(high)), whole[0], whole[1])
 
 
 @compiled
@@ -58,6 +80,7 @@ def _clip(low: float, high: float, anchor: float, at_anchor: float, slope: float
         if -1.0 < at_anchor < n:
             return low, high
         return 1.0, 0.0
-    first = anchor + (-1.0 - at_anchor) / slope
-    last = anchor + (n - at_anchor) / slope
+    by_slope = 1.0 / slope
+    first = anchor + (-1.0 - at_anchor) * by_slope
+    last = anchor + (n - at_anchor) * by_slope
     return max(low, min(first, last)), min(high, max(first, last))

@@ -25,11 +25,20 @@ PAD = 2
 SUMS = 7
 """Per ray and structure: the sum; its d/dx, d/dy; those two times (m - anchor); the lower and the upper end's terms."""
 
-BLOCK = 32
-"""Planes in a row that are skipped together where they hold nothing."""
+TILE = 16
+"""Rays beside each other in a line that are worked on as one vector."""
+
+BLOCK = 16
+"""Planes in a row that are skipped together where they hold nothing; a window has room for so many."""
+
+GROUP = 8
+"""Voxels in a row on a plane's first axis whose extent on the second is kept together."""
+
+BEYOND = 32
+"""Elements after the last voxel: so many are read at once, wherever that begins."""
 
 
-_SETTINGS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+_SETTINGS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -42,11 +51,13 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 
 class Field(NamedTuple):
-    """The padded volume, flat: `values` float32, `labels` uint8 (one element where there is one structure).
+    """The padded volume, flat: `values` float32, `labels` uint8 (BEYOND elements where
+    there is one structure).
 
     `shape` is without the padding; `strides` (elements) and `origin` (the flat place of voxel 0, 0, 0) are with it.
-    `filled` (3, blocks, 4) float32: for each c and each block of planes, the lowest and highest x, lowest and highest y
-    of a voxel that is not zero.
+    `filled` (3, blocks, groups, 2) float32: for each c, each block of planes and each group of rows x, the lowest and
+    highest y of a voxel that is not zero, padding counted. x and y are the axes beside c; y is the last axis of the
+    three where c is not.
     """
 
     values: Any
@@ -79,7 +90,8 @@ class Rays(NamedTuple):
     """Some lines of rays (R, N): `axis` is c; `line` (R, N, 6) holds x0, bx, y0, by and the two ends on c.
 
     `planes` (R, N, 4): the first and last plane met, the first and last of full weight; a ray that misses has its
-    first after its last. `source`, `step` (R, N, 3): where the ray starts, and detector - source. `sums` (R, N, S, 7).
+    first after its last. `source`, `step` (R, N, 3): where the ray starts, and detector - source. `sums` (R, S, 7, N)
+    and `met` (R, S, T): whether any of sixteen rays beside each other has met a structure; sums are zero where not.
     """
 
     axis: Any
@@ -88,3 +100,4 @@ class Rays(NamedTuple):
     source: Any
     step: Any
     sums: Any
+    met: Any

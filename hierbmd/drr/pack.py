@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hierbmd.drr.kernel_types import BLOCK, PAD, Field
+from hierbmd.drr.kernel_types import BEYOND, BLOCK, GROUP, PAD, Field
 from hierbmd.drr.scene import Scene
 from hierbmd.geometry import Grid
 from hierbmd.rigid import Matrix
@@ -53,13 +53,17 @@ def _packed(
     first, last = _box(filled)
     box = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
     padded = np.ascontiguousarray(np.pad(np.where(filled[box], values[box], np.float32(0)), PAD), dtype=np.float32)
-    labels = np.zeros(1, dtype=np.uint8)
+    labels = np.zeros(BEYOND, dtype=np.uint8)
     if channels is not None and structures.stop - structures.start > 1:
-        labels = np.ascontiguousarray(np.pad(channels[box], PAD)).ravel()
+        labels = _flat(np.pad(channels[box], PAD))
     strides = np.array(padded.strides, dtype=np.int64) // padded.itemsize
     shape = np.array(padded.shape, dtype=np.int64) - 2 * PAD
-    field = Field(padded.ravel(), labels, shape, strides, int(PAD * strides.sum()), _filled_blocks(filled[box]))
+    field = Field(_flat(padded), labels, shape, strides, int(PAD * strides.sum()), _filled_blocks(filled[box]))
     return Packed(field, _from_index(order, first), structures)
+
+
+def _flat(padded: NDArray[Any]) -> NDArray[Any]:
+    return np.concatenate([padded.ravel(), np.zeros(BEYOND, padded.dtype)])
 
 
 def _memory_order(grid: Grid) -> tuple[int, int, int]:
@@ -85,19 +89,19 @@ def _box(filled: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]
 
 
 def _filled_blocks(filled: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """For each axis c and block of planes the filled rectangle on the next two axes, padded places (3, blocks, 4)."""
-    blocks = -(-max(filled.shape) // BLOCK)
-    out = np.empty((3, blocks, 4), dtype=np.float32)
-    out[..., 0::2], out[..., 1::2] = np.inf, -np.inf
-    for c in range(3):
-        for side in range(2):
-            across, other = (c + 1 + side) % 3, (c + 2 - side) % 3
-            flat = np.any(filled, axis=other)
-            flat = flat if c < across else flat.T
-            for block in range(-(-filled.shape[c] // BLOCK)):
-                low, high = _bounds(np.any(flat[block * BLOCK : (block + 1) * BLOCK], axis=0))
-                if high >= low:
-                    out[c, block, 2 * side : 2 * side + 2] = low + PAD, high + PAD
+    """`Field.filled` of a box whose true voxels are not zero."""
+    longest = max(filled.shape) + 2 * PAD
+    out = np.empty((3, -(-longest // BLOCK), -(-longest // GROUP), 2), dtype=np.float32)
+    out[..., 0], out[..., 1] = np.inf, -np.inf
+    for c, order in enumerate(((0, 1, 2), (1, 0, 2), (2, 0, 1))):
+        turned = np.transpose(filled, order)
+        blocks = np.logical_or.reduceat(turned, np.arange(0, turned.shape[0], BLOCK), axis=0)
+        padded = np.pad(blocks, ((0, 0), (PAD, 0), (0, 0)))
+        groups = np.logical_or.reduceat(padded, np.arange(0, padded.shape[1], GROUP), axis=1)
+        some = groups.any(axis=2)
+        part = out[c, : some.shape[0], : some.shape[1]]
+        part[some, 0] = groups.argmax(axis=2)[some] + PAD
+        part[some, 1] = groups.shape[2] - 1 - groups[..., ::-1].argmax(axis=2)[some] + PAD
     return out
 
 
