@@ -8,26 +8,26 @@ lock; so a run that is killed at any point goes on where it was, and two runs at
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hierbmd.data.halves import HalfFrame
 from hierbmd.data.manifest import Manifest
 from hierbmd.data.splits import SPLITS, SplitMember, check_leaks, split_subjects
-from hierbmd.errors import BadManifest, HierbmdError, OutputUnwritable, ProcessDied, Uncalibrated
+from hierbmd.errors import BadConfig, BadManifest, HierbmdError, OutputUnwritable, ProcessDied, Uncalibrated
 from hierbmd.io.dataset import pair_path, write_dataset
 from hierbmd.io.decisions import decision_key, read_decisions
 from hierbmd.io.manifest import read_manifest
 from hierbmd.io.tables import write_table
 from hierbmd.io.tasks import digest, fingerprint, only_one, read_result, write_result
+from hierbmd.options import option, part
+from hierbmd.pairing.options import RowOptions
 from hierbmd.pairing.tables import Cohort, Task, review_pictures
 from hierbmd.parallel import in_processes, on_cluster
 
 if TYPE_CHECKING:
     from hierbmd.pairing.make import Registrar
-    from hierbmd.pairing.row import RowOptions
 
 VERSION = 2
 REFUSAL_COLUMNS = ("subject", "side", "stage", "error_class", "reason", "line")
@@ -38,20 +38,26 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """How a manifest becomes a training set; no heavy imports here.
+    """How a manifest becomes a training set.
 
-    `row` None means its defaults. `split_shares` are for train, val and test, given to the subjects for which the
-    manifest names no split. `workers` 0 takes every CPU that this process may use. `scheduler` is the address of a
-    Dask cluster whose workers see the same files; it replaces this machine's processes. `decisions` is the file that a
-    person saved on the review page: a pair that they rejected is refused.
+    `split_shares` are for train, val and test, given to the subjects for which the manifest names no split. `workers` 0
+    takes every CPU that this process may use. `scheduler` is the address of a Dask cluster whose workers see the same
+    files; it replaces this machine's processes. `decisions` is the file that a person saved on the review page: a pair
+    that they rejected is refused. BadConfig when a number is out of range.
     """
 
-    row: RowOptions | None = None
-    split_shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
-    split_seed: int = 0
-    workers: int = 1
-    scheduler: str | None = None
-    decisions: Path | None = None
+    row: RowOptions = field(default_factory=RowOptions, metadata=part())
+    split_shares: tuple[float, float, float] = option(
+        "train,val,test: shares of the subjects that have no split", (0.7, 0.1, 0.2)
+    )
+    split_seed: int = option("seed of that split", 0)
+    workers: int = option("processes; 0 takes every CPU. The files do not depend on it", 1)
+    scheduler: str | None = option("address of a Dask cluster that sees the same files, in place of --workers", None)
+    decisions: Path | None = option("what a person saved on OUT/review.html: rejected pairs are refused", None)
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise BadConfig("workers is below zero", where=f"workers {self.workers}", mend="0 takes every CPU")
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ def _require_ours(out: Path) -> None:
 
 def _tasks(manifest: Manifest, options: PrepareOptions) -> list[Task]:
     """A task for each row; its digest covers its files, its own cells and every option that its images depend on."""
-    scheme = fingerprint([None if options.row is None else options.row.scheme])
+    scheme = fingerprint([options.row.scheme])
     root = manifest.path.resolve().parent
     counts: dict[str, int] = {}
     tasks = []
@@ -201,7 +207,7 @@ def _assemble(out: Path, cohort: Cohort, options: PrepareOptions, kept: int) -> 
     if not records:
         first = refusals[0]["reason"] if refusals else "no row"
         raise BadManifest("not one pair could be made", where=out / "refusals.csv", mend=f"the first: {first}")
-    frame = HalfFrame() if options.row is None else options.row.pairing.frame
+    frame = options.row.pairing.frame
     write_dataset(out, cohort.card(records, frame), records)
     stale = set(decisions) - {decision_key(task.made_from, review["side"]) for task, review in cohort.reviews()}
     return Prepared(len(records), len(refusals), kept, stale_decisions=len(stale))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -17,3 +18,12 @@ def option(help: str, default: Any = dataclasses.MISSING, *, positional: bool = 
     if callable(default):
         return dataclasses.field(default_factory=default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def part(*, only: tuple[str, ...] = (), names: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The metadata of a field of another options dataclass, whose own fields are flags and keys of the whole.
+
+    `only` are the fields that a user may set, all of them without it; one of a dataclass within has a dotted path.
+    `names` gives a field another flag than its own name. What is not set keeps the default of its dataclass.
+    """
+    return {"part": True, "only": only, "names": dict(names or {})}

@@ -26,8 +26,7 @@ from hierbmd.io.calibration_file import write_calibration
 from hierbmd.io.dataset import read_dataset
 from hierbmd.io.dicom_write import write_radiograph_dicom
 from hierbmd.io.image import write_labels, write_volume
-from hierbmd.pairing.make import PairingOptions
-from hierbmd.pairing.row import RowOptions
+from hierbmd.pairing.options import PairingOptions, RowOptions
 from hierbmd.registration.outcome import BoneRegistration, Outcome, Uncertainty
 from hierbmd.rigid import transform_points
 

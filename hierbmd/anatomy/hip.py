@@ -9,7 +9,8 @@ import numpy as np
 from hierbmd.anatomy.areal import ArealBmd, areal_bmd, cropped, volumetric_bmd_mg_cm3
 from hierbmd.anatomy.femur import FemurAxes, femur_axes
 from hierbmd.anatomy.metal import metal_near
-from hierbmd.anatomy.regions import RegionOptions, require_side, shifted, total_hip
+from hierbmd.anatomy.options import RegionOptions
+from hierbmd.anatomy.regions import require_side, shifted, total_hip
 from hierbmd.anatomy.shape import Mask, box_of, subgrid
 from hierbmd.calibration.line import density_volume
 from hierbmd.data.calibration import Calibration

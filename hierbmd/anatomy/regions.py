@@ -13,16 +13,16 @@ Both are made of whole voxels by their centres and follow the bone: moved rigidl
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from hierbmd.anatomy.femur import FemurAxes, femur_axes
+from hierbmd.anatomy.options import RegionOptions
 from hierbmd.anatomy.shape import Mask, box_of, solid, subgrid
 from hierbmd.data.volume import LabelMap
 from hierbmd.errors import BadRegion, SideConflict
 from hierbmd.geometry import Grid, Side
-from hierbmd.options import option
 from hierbmd.rigid import Matrix, transform_points
 
 FEMORAL_NECK_WIDTH_MM = 15.0
@@ -35,14 +35,6 @@ REGION_IDS = {
     "femoral_neck_right": 304,
 }
 """Ids of the regions in a label map that `hierbmd segment` writes, clear of TotalSegmentator's 1 to 117."""
-
-
-@dataclass(frozen=True)
-class RegionOptions:
-    """Where the planes of the total-hip region are put, from the bone's own landmarks."""
-
-    below_trochanter_mm: float = option("the distal plane lies this far below the lesser trochanter's end", 3.0)
-    junction_shift_mm: float = option("the medial plane is moved this far along the neck, away from the head", 0.0)
 
 
 def total_hip_region(labels: LabelMap, side: Side, options: RegionOptions | None = None) -> Mask:

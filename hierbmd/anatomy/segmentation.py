@@ -12,7 +12,8 @@ from scipy import ndimage
 from hierbmd.anatomy.femur import FemurAxes, femoral_head, femoral_neck, femur_axes
 from hierbmd.anatomy.hip import require_bone
 from hierbmd.anatomy.metal import metal_near
-from hierbmd.anatomy.regions import REGION_IDS, RegionOptions, femoral_neck_region, require_side, total_hip
+from hierbmd.anatomy.options import RegionOptions
+from hierbmd.anatomy.regions import REGION_IDS, femoral_neck_region, require_side, total_hip
 from hierbmd.anatomy.shape import Mask, box_of, solid, subgrid, world_points
 from hierbmd.data.schemes import TOTALSEGMENTATOR_V2
 from hierbmd.data.volume import LabelMap, Volume

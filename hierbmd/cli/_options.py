@@ -20,25 +20,64 @@ Options = TypeVar("Options")
 def parse(command: str, kind: type[Options], argv: list[str]) -> Options:
     """The options of a command from its arguments and configuration files.
 
-    A field `sdd_mm` is the flag `--sdd-mm` and the YAML key `sdd_mm`, and `from_` is `--from`. A tuple takes `a,b,c`
-    (and two numbers `WxH`). Wrong flags and values end with status 2; an unknown key in a configuration file raises
-    BadConfig.
+    A field `sdd_mm` is the flag `--sdd-mm` and the YAML key `sdd_mm`, and `from_` is `--from`; the fields of a `part`
+    stand beside the command's own. A tuple takes `a,b,c` (and two numbers `WxH`). Wrong flags and values end with
+    status 2; an unknown key in a configuration file raises BadConfig.
     """
     parser = ArgumentParser(prog=f"hierbmd {command}", description=_first_line(kind), exit_on_error=False)
     parser.add_argument("--config", action=ActionConfigFile, help="a YAML file with the options below")
-    hints = typing.get_type_hints(kind)
-    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
-    for field in fields:
-        _add_field(parser, field, hints[field.name])
-    lists = {_flag(f.name) for f in fields if not f.metadata.get("positional") and _is_tuple(hints[f.name])}
+    settings = flat(kind)
+    for one in settings:
+        _add(parser, one)
+    lists = {_flag(s.name) for s in settings if not s.field.metadata.get("positional") and _is_tuple(s.hint)}
     try:
         ready = parser.instantiate(parser.parse_args(_positionals_first(_with_joined_lists(argv, lists), parser)))
     except argparse.ArgumentError as error:
-        _refuse(parser.prog, error, [field.name.rstrip("_") for field in fields])
-    return kind(**{field.name: _as_tuple(getattr(ready, field.name.rstrip("_"))) for field in fields})
+        _refuse(parser.prog, error, [one.name for one in settings])
+    return _built(kind, {one.path: _as_tuple(getattr(ready, one.name)) for one in settings})
 
 
-def _add_field(parser: ArgumentParser, field: dataclasses.Field[Any], hint: Any) -> None:
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What a user may set: the name of its flag and key, and where in the options it goes."""
+
+    name: str
+    path: tuple[str, ...]
+    field: dataclasses.Field[Any]
+    hint: Any
+
+
+def flat(kind: type) -> list[Setting]:
+    """The settings of an options dataclass in their order, those of its parts among them."""
+    hints = typing.get_type_hints(kind)
+    found: list[Setting] = []
+    for field in dataclasses.fields(kind):
+        if not field.metadata.get("part"):
+            found.append(Setting(field.name.rstrip("_"), (field.name,), field, hints[field.name]))
+            continue
+        only, names = field.metadata["only"], field.metadata["names"]
+        inner = {".".join(one.path): one for one in flat(hints[field.name])}
+        unknown = {*only, *names} - set(inner)
+        if unknown:
+            raise TypeError(f"{kind.__name__}.{field.name} has no {', '.join(sorted(unknown))}")
+        for dotted in only or inner:
+            one = inner[dotted]
+            found.append(dataclasses.replace(one, name=names.get(dotted, one.name), path=(field.name, *one.path)))
+    return found
+
+
+def _built(kind: type[Options], values: dict[tuple[str, ...], Any]) -> Options:
+    """An instance with the values at their paths; what of a part has none keeps the part's default."""
+    own = {path[0]: value for path, value in values.items() if len(path) == 1}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        within = {path[1:]: value for path, value in values.items() if path[0] == field.name and len(path) > 1}
+        if within:
+            own[field.name] = _built(typing.get_type_hints(kind)[field.name], within)
+    return kind(**own)
+
+
+def _add(parser: ArgumentParser, setting: Setting) -> None:
+    field, hint = setting.field, setting.hint
     required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     settings: dict[str, Any] = {"help": field.metadata.get("help", "")}
     if not required:
@@ -46,17 +85,17 @@ def _add_field(parser: ArgumentParser, field: dataclasses.Field[Any], hint: Any)
         settings["default"] = field.default if made is dataclasses.MISSING else made()
     if field.metadata.get("positional"):
         if _is_tuple(hint):
-            parser.add_argument(field.name, type=str, nargs="+" if required else "*", **settings)
+            parser.add_argument(setting.name, type=str, nargs="+" if required else "*", **settings)
         else:
-            parser.add_argument(field.name, type=hint, **settings)
+            parser.add_argument(setting.name, type=hint, **settings)
     elif hint is bool and field.default is False:
-        parser.add_argument(_flag(field.name), action="store_true", **settings)
+        parser.add_argument(_flag(setting.name), action="store_true", **settings)
     else:
-        parser.add_argument(_flag(field.name), type=hint, required=required, **settings)
+        parser.add_argument(_flag(setting.name), type=hint, required=required, **settings)
 
 
 def _flag(name: str) -> str:
-    return "--" + name.rstrip("_").replace("_", "-")
+    return "--" + name.replace("_", "-")
 
 
 def _is_tuple(hint: Any) -> bool:

@@ -116,8 +116,7 @@ def _prepare(manifest: Path, dataset: Path, options: Options) -> None:
     from hierbmd.cli._progress import progress
     from hierbmd.cohort import PrepareOptions, prepare
     from hierbmd.data.halves import HalfFrame
-    from hierbmd.pairing.make import PairingOptions
-    from hierbmd.pairing.row import RowOptions
+    from hierbmd.pairing.options import PairingOptions, RowOptions
     from hierbmd.registration.options import RegistrationOptions
 
     # The simulated patients lie near where registration starts; two starts that agree find them as well as six.

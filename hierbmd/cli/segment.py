@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from hierbmd.anatomy.options import RegionOptions
 from hierbmd.cli._options import parse
 from hierbmd.errors import BadConfig
-from hierbmd.options import option
+from hierbmd.options import option, part
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Options:
     out: Path = option("folder for labels.nii.gz, total_hip.nii.gz, femoral_neck.nii.gz, scheme.json")
     labels: Path | None = option("label map of the CT's bones", None)
     scheme: Path | None = option("JSON {name: id} of the label map; TotalSegmentator v2 without", None)
-    below_trochanter_mm: float = option("total hip ends this far below the lesser trochanter", 3.0)
+    region: RegionOptions = field(default_factory=RegionOptions, metadata=part(only=("below_trochanter_mm",)))
     resample_tilt: bool = option("resample a CT with gantry tilt instead of refusing it", False)
 
 
@@ -32,7 +33,7 @@ def run(options: Options) -> int:
     """Read, check and write; refusals are raised, a region that cannot be placed is said."""
     if options.labels is None:
         raise BadConfig("nothing says where the bones are", mend="give --labels")
-    from hierbmd.anatomy.regions import REGION_IDS, RegionOptions
+    from hierbmd.anatomy.regions import REGION_IDS
     from hierbmd.anatomy.segmentation import checked_segmentation
     from hierbmd.data.density import RESEARCH_USE_ONLY
     from hierbmd.io.atomic import write_json
@@ -42,7 +43,7 @@ def run(options: Options) -> int:
 
     volume = read_volume(options.ct, resample_tilt=options.resample_tilt)
     labels = read_labels(options.labels, scheme=options.scheme, onto=volume.grid)
-    found = checked_segmentation(volume, labels, RegionOptions(below_trochanter_mm=options.below_trochanter_mm))
+    found = checked_segmentation(volume, labels, options.region)
     write_labels(options.out / "labels.nii.gz", found.labels)
     for kind, region in found.regions.items():
         write_labels(options.out / f"{kind}.nii.gz", region)

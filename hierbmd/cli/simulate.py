@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from hierbmd.cli._options import parse
 from hierbmd.errors import BadConfig
-from hierbmd.options import option
+from hierbmd.options import option, part
+from hierbmd.simulation.options import PatientOptions, RadiographSimulationOptions, StudyOptions
 
 if TYPE_CHECKING:
     from hierbmd.simulation.study import Recipe
+
+_CONTRACT_NAMES = {"size_px": "size", "source_isocentre_mm": "source_isocenter_mm"}
+_OF_THE_STUDY = ("table", "site")
+_OF_A_RADIOGRAPH = tuple(one.name for one in fields(RadiographSimulationOptions) if one.name not in _OF_THE_STUDY)
 
 
 @dataclass(frozen=True)
@@ -20,34 +25,14 @@ class Options:
     """Virtual patients, or one real CT in many states, with radiographs at known poses. Research use only."""
 
     out: Path = option("folder for manifest.csv, truth.json and subjects/")
-    subjects: int = option("how many patients", 24)
-    seed: int = option("seed of everything; a patient depends on it and its number alone", 0)
-    poses: int = option("radiographs of each patient, each at its own pose", 1)
     from_ct: Path | None = option("build the patients on this real CT instead of virtual ones", None)
     labels: Path | None = option("label map of --from-ct, TotalSegmentator v2 ids", None)
-    spacing_mm: float = option("voxel size of virtual CTs, mm", 2.0)
-    size: tuple[int, int] = option("WxH, a radiograph's columns and rows", (256, 256))
-    pixel_mm: float = option("pixel size on the detector, mm", 1.6)
-    sdd_mm: float = option("distance from the source to the detector, mm", 1150.0)
-    source_isocenter_mm: float = option("distance from the source to the isocentre, mm", 1000.0)
-    rotation_deg: float = option("spread of the patient's rotation about each axis, deg", 2.0)
-    shift_mm: float = option("spread of the patient's shift along each axis, mm", 6.0)
-    femur_deg: float = option("spread of each femur's rotation about its head, deg", 3.0)
-    kvp: float | None = option("tube voltage, 70-120; drawn from 75-90 without", None)
-    grid: bool = option("an antiscatter grid", True)
-    realism: Literal["plain", "realistic"] = option(
-        "realistic: heel effect, collimation, markers, detector response, vendor contrast and storage, drawn", "plain"
-    )
-    rays: int = option("rays along each side of a pixel", 1)
-    age_min: float = option("youngest age, years", 45.0)
-    age_max: float = option("oldest age, years", 90.0)
-    female_share: float = option("share of women", 0.75)
-    t_score_sd: float = option("spread of bone density about its mean for age and sex, in young-adult SD", 1.25)
-    sites: int = option("X-ray units that took the radiographs, patients in turn; 0: every image is of its own", 1)
-    train: float = option("share of patients to train on", 0.6)
-    val: float = option("share of patients to tune on", 0.15)
-    test: float = option("share of patients kept for the end", 0.25)
     workers: int = option("processes; the files do not depend on it", 1)
+    study: StudyOptions = field(default_factory=StudyOptions, metadata=part(names=_CONTRACT_NAMES))
+    patient: PatientOptions = field(default_factory=PatientOptions, metadata=part())
+    radiograph: RadiographSimulationOptions = field(
+        default_factory=RadiographSimulationOptions, metadata=part(only=_OF_A_RADIOGRAPH)
+    )
 
 
 def main(argv: list[str]) -> int:
@@ -66,8 +51,8 @@ def run(options: Options) -> int:
         found = simulate_study(options.out, recipe, workers=options.workers)
         for done, (_, was_there) in enumerate(found, start=1):
             kept += was_there
-            advance(done, options.subjects)
-    made = options.subjects - kept
+            advance(done, options.study.subjects)
+    made = options.study.subjects - kept
     already = f", {kept} were there already" if kept else ""
     print(f"{made} subjects simulated{already}: {options.out / 'manifest.csv'}", file=sys.stderr)
     return 0
@@ -75,43 +60,13 @@ def run(options: Options) -> int:
 
 def recipe_of(options: Options) -> Recipe:
     """The library's options of the command's; BadConfig for what cannot go together."""
-    from hierbmd.simulation.options import PatientOptions, RadiographSimulationOptions, StudyOptions
     from hierbmd.simulation.study import RealCt, Recipe
 
     if (options.from_ct is None) != (options.labels is None):
         raise BadConfig("--from-ct and --labels go together", mend="give both or neither")
-    if options.workers < 1 or options.seed < 0:
+    if options.workers < 1 or options.patient.seed < 0:
         raise BadConfig("--workers is at least 1 and --seed at least 0", mend="give others")
-    return Recipe(
-        PatientOptions(
-            seed=options.seed,
-            spacing_mm=options.spacing_mm,
-            age_min=options.age_min,
-            age_max=options.age_max,
-            female_share=options.female_share,
-            t_score_sd=options.t_score_sd,
-        ),
-        RadiographSimulationOptions(
-            kvp=options.kvp,
-            grid=options.grid,
-            realism=options.realism,
-            rays=options.rays,
-            table=options.from_ct is not None,
-        ),
-        StudyOptions(
-            subjects=options.subjects,
-            poses=options.poses,
-            size_px=options.size,
-            pixel_mm=options.pixel_mm,
-            sdd_mm=options.sdd_mm,
-            source_isocentre_mm=options.source_isocenter_mm,
-            sites=options.sites,
-            rotation_deg=options.rotation_deg,
-            shift_mm=options.shift_mm,
-            femur_deg=options.femur_deg,
-            train=options.train,
-            val=options.val,
-            test=options.test,
-        ),
-        RealCt(options.from_ct, options.labels) if options.from_ct is not None and options.labels is not None else None,
-    )
+    real_ct = RealCt(options.from_ct, options.labels) if options.from_ct and options.labels else None
+    # Only a real CT has a scanner's table under the patient.
+    radiograph = replace(options.radiograph, table=real_ct is not None)
+    return Recipe(options.patient, radiograph, options.study, real_ct)

@@ -33,8 +33,8 @@ Image = TypeVar("Image", NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool
 class HalfFrame:
     """The lattice of a canonical half image: its size and its pixel size on the detector."""
 
-    size_px: tuple[int, int] = option("columns and rows (W, H) of one side's image", (128, 256))
-    pixel_mm: tuple[float, float] = option("pixel size on the detector, across and down, mm", (1.6, 1.6))
+    size_px: tuple[int, int] = option("WxH, columns and rows of one side's image", (128, 256))
+    pixel_mm: tuple[float, float] = option("a half image's pixel size on the detector, du,dv in mm", (1.6, 1.6))
 
 
 @dataclass(frozen=True)

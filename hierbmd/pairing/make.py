@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -11,16 +11,15 @@ from numpy.typing import NDArray
 
 from hierbmd.anatomy.areal import mean_bmd_g_cm2, project_density, project_region
 from hierbmd.anatomy.hip import Hip, measure_hip
-from hierbmd.anatomy.regions import RegionOptions
 from hierbmd.anatomy.shape import world_points
 from hierbmd.data.calibration import Calibration
-from hierbmd.data.halves import Half, HalfFrame, half_radiograph
+from hierbmd.data.halves import Half, half_radiograph
 from hierbmd.data.pairs import BONES
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import BadRegion, HierbmdError
 from hierbmd.geometry import ProjectionGeometry, Side
-from hierbmd.registration.options import RegistrationOptions
+from hierbmd.pairing.options import PairingOptions
 from hierbmd.registration.outcome import BoneRegistration
 from hierbmd.registration.patient import register_bones
 from hierbmd.rigid import Matrix, transform_points
@@ -76,16 +75,6 @@ def require_on_image(hip: Hip, half: Half, camera_from_world: Matrix) -> None:
             f"only {np.mean(shown):.0%} of the region is on the {hip.side} half of the radiograph",
             mend="a larger frame, or a radiograph that shows the whole hip",
         )
-
-
-@dataclass(frozen=True)
-class PairingOptions:
-    """How a radiograph becomes training pairs; see each part's own options."""
-
-    frame: HalfFrame = field(default_factory=HalfFrame)
-    region: RegionOptions = field(default_factory=RegionOptions)
-    registration: RegistrationOptions = field(default_factory=RegistrationOptions)
-    keep_metal: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hierbmd.data.calibration import Calibration
 from hierbmd.data.halves import sides_shown
 from hierbmd.data.manifest import ManifestRow
 from hierbmd.data.radiograph import Radiograph
@@ -18,23 +16,13 @@ from hierbmd.geometry import Placement, ProjectionGeometry, Side
 from hierbmd.io.calibration_file import read_calibration
 from hierbmd.io.ct import read_volume
 from hierbmd.io.labels import read_labels
-from hierbmd.io.radiograph import RadiographOptions, read_wanted_side
+from hierbmd.io.radiograph import read_wanted_side
 from hierbmd.pairing.files import quality_of, record_of, write_made_pair
-from hierbmd.pairing.make import PairingOptions, Patient, Registrar, make_pairs
+from hierbmd.pairing.make import Patient, Registrar, make_pairs
+from hierbmd.pairing.options import RowOptions
 from hierbmd.pairing.review import Seen, write_review
 from hierbmd.registration.patient import register_bones
 from hierbmd.registration.start import start_geometry
-
-
-@dataclass(frozen=True)
-class RowOptions:
-    """How one row is read and made into pairs; `calibration` serves rows that name no file of their own."""
-
-    pairing: PairingOptions = field(default_factory=PairingOptions)
-    radiograph: RadiographOptions = field(default_factory=RadiographOptions)
-    calibration: Calibration | None = None
-    scheme: Path | None = None
-    resample_tilt: bool = False
 
 
 def make_row(

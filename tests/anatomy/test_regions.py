@@ -7,7 +7,8 @@ import pytest
 
 from hierbmd.anatomy.areal import areal_bmd, mean_bmd_g_cm2, project_region, standard_view, volumetric_bmd_mg_cm3
 from hierbmd.anatomy.femur import femur_axes
-from hierbmd.anatomy.regions import RegionOptions, femoral_neck_region, shifted, total_hip, total_hip_region
+from hierbmd.anatomy.options import RegionOptions
+from hierbmd.anatomy.regions import femoral_neck_region, shifted, total_hip, total_hip_region
 from hierbmd.anatomy.shape import world_points
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import BadRegion, LabelsMismatch, SideConflict, Uncalibrated

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from hierbmd.cli import main as cli
 from hierbmd.cli._options import parse
 from hierbmd.errors import BadConfig, UnreadableFile
-from hierbmd.options import option
+from hierbmd.options import option, part
 
 
 @dataclass(frozen=True)
@@ -141,3 +141,49 @@ def test_help_of_every_command_is_light(command):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "usage" in done.stdout
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Nested = field(default_factory=Nested, metadata=part())
+    seed: int = option("seed", 5)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A command that takes over a library's options."""
+
+    out: str = option("folder")
+    all_of_it: Nested = field(default_factory=Nested, metadata=part(names={"starts": "tries"}))
+    some: Outer = field(default_factory=Outer, metadata=part(only=("inner.starts",)))
+
+
+def test_the_fields_of_a_part_are_flags_and_keys_of_the_command(tmp_path, capsys):
+    assert parse("whole", Whole, ["--out", "o"]) == Whole("o", Nested(3), Outer(Nested(3), 5))
+    given = ["--out", "o", "--tries", "1", "--starts", "2"]
+    assert parse("whole", Whole, given) == Whole("o", Nested(1), Outer(Nested(2), 5))
+    with pytest.raises(SystemExit):
+        parse("whole", Whole, [*given, "--print_config"])
+    text = capsys.readouterr().out
+    assert text.splitlines() == ["out: o", "tries: 1", "starts: 2"]
+    (tmp_path / "c.yaml").write_text(text)
+    assert parse("whole", Whole, ["--config", str(tmp_path / "c.yaml"), "--starts", "4"]).some.inner.starts == 4
+    with pytest.raises(SystemExit) as ended:
+        parse("whole", Whole, [*given, "--seed", "1"])
+    assert ended.value.code == 2
+
+
+def test_flags_of_the_contract_reach_the_library_s_options():
+    from hierbmd.cli import prepare, segment, simulate
+
+    argv = ["--out", "o", "--size", "40x50", "--source-isocenter-mm", "900", "--seed", "7", "--kvp", "80"]
+    simulated = parse("simulate", simulate.Options, [*argv, "--grid", "false"])
+    assert (simulated.study.size_px, simulated.study.source_isocentre_mm) == ((40, 50), 900.0)
+    assert (simulated.patient.seed, simulated.radiograph.kvp, simulated.radiograph.grid) == (7, 80.0, False)
+    argv = ["m.csv", "--out", "o", "--frame-px", "32x64", "--frame-pixel-mm", "6,7", "--starts", "2", "--keep-metal"]
+    prepared = parse("prepare", prepare.Options, [*argv, "--below-trochanter-mm", "4", "--split-seed", "3"]).prepare
+    assert (prepared.row.pairing.frame.size_px, prepared.row.pairing.frame.pixel_mm) == ((32, 64), (6.0, 7.0))
+    assert (prepared.row.pairing.registration.starts, prepared.row.pairing.keep_metal) == (2, True)
+    assert (prepared.row.pairing.region.below_trochanter_mm, prepared.split_seed) == (4.0, 3)
+    argv = ["ct", "--out", "o", "--below-trochanter-mm", "5"]
+    assert parse("segment", segment.Options, argv).region.below_trochanter_mm == 5.0

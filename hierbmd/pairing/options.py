@@ -1,0 +1,34 @@
+"""How rows of a manifest become training pairs; no heavy imports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hierbmd.anatomy.options import RegionOptions
+from hierbmd.data.calibration import Calibration
+from hierbmd.data.halves import HalfFrame
+from hierbmd.io.radiograph import RadiographOptions
+from hierbmd.options import option, part
+from hierbmd.registration.options import RegistrationOptions
+
+
+@dataclass(frozen=True)
+class PairingOptions:
+    """How a radiograph becomes training pairs; see each part's own options."""
+
+    frame: HalfFrame = field(default_factory=HalfFrame, metadata=part())
+    region: RegionOptions = field(default_factory=RegionOptions, metadata=part())
+    registration: RegistrationOptions = field(default_factory=RegistrationOptions, metadata=part())
+    keep_metal: bool = option("keep sides with metal in the bone (flagged) instead of refusing them", False)
+
+
+@dataclass(frozen=True)
+class RowOptions:
+    """How one row is read and made into pairs; `calibration` serves rows that name no file of their own."""
+
+    pairing: PairingOptions = field(default_factory=PairingOptions, metadata=part())
+    radiograph: RadiographOptions = field(default_factory=RadiographOptions, metadata=part())
+    calibration: Calibration | None = None
+    scheme: Path | None = option("JSON {name: id} of the label maps; TotalSegmentator v2 without", None)
+    resample_tilt: bool = option("resample CTs with gantry tilt instead of refusing them", False)
