@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from hierbmd.cli._options import parse
 from hierbmd.cli._radiograph import RadiographFlags
@@ -29,6 +29,9 @@ class Options(RadiographFlags):
     bones: tuple[str, ...] = option("NAME,...: what to find; without, femora and hip bones that are there", ())
     geometry: Path | None = option("geometry file: intrinsics and the pose to start from", None)
     starts: int = option("how many starts around the given one", 6)
+    search: Literal["starts", "cma"] = option(
+        "cma: CMA-ES on gradient correlation, the slow baseline", "starts"
+    )
     seed: int = option("seed of the starts", 0)
     around_hu: float = option("what lies around the bones: soft tissue; -1000 for dry bones and phantoms", 40.0)
     resample_tilt: bool = option("resample a CT with gantry tilt instead of refusing it", False)
@@ -48,7 +51,9 @@ def run(options: Options) -> int:
     from hierbmd.registration.options import RegistrationOptions
     from hierbmd.registration.patient import register_bones
 
-    settings = RegistrationOptions(starts=options.starts, seed=options.seed, around_hu=options.around_hu)
+    settings = RegistrationOptions(
+        search=options.search, starts=options.starts, seed=options.seed, around_hu=options.around_hu
+    )
     radiograph = read_radiograph(options.radiograph, options.stated)
     volume = read_volume(options.ct, resample_tilt=options.resample_tilt)
     labels = read_labels(options.labels, scheme=options.scheme, onto=volume.grid)

@@ -77,7 +77,7 @@ def register_bone(search: Search) -> BoneRegistration:
         if finer is not None:
             finals.append(finer)
     finals.sort(key=lambda settled: -settled.refined.fit.similarity)
-    return _concluded(search, finals, ranked, seconds=time.perf_counter() - began)
+    return concluded(search, finals, ranked, seconds=time.perf_counter() - began)
 
 
 def refine_bone(search: Search, found: BoneRegistration, *, robust: bool) -> BoneRegistration:
@@ -91,7 +91,7 @@ def refine_bone(search: Search, found: BoneRegistration, *, robust: bool) -> Bon
         return found
     settled = _at_level(search, search.levels[-1], found.camera_from_world, passes=(robust,))
     finals = [] if settled is None else [settled]
-    again = _concluded(search, finals, [], seconds=found.seconds + time.perf_counter() - began)
+    again = concluded(search, finals, [], seconds=found.seconds + time.perf_counter() - began)
     starts = tuple(
         replace(start, agrees=agree(start.camera_from_world, again.camera_from_world, search)) for start in found.starts
     )
@@ -103,7 +103,7 @@ def refine_bone(search: Search, found: BoneRegistration, *, robust: bool) -> Bon
 
 
 @dataclass(frozen=True)
-class _End:
+class End:
     """Where a start settled at the coarsest level; a second look from the same start is no start of its own."""
 
     start: Matrix
@@ -111,7 +111,7 @@ class _End:
     second_look: bool
 
 
-def _from_starts(search: Search) -> list[_End]:
+def _from_starts(search: Search) -> list[End]:
     """Every start with where it settled at the coarsest level, the best first.
 
     The given start is also followed from the next best places in plane: a neighbouring vertebra is such a place.
@@ -134,7 +134,7 @@ def _from_starts(search: Search) -> list[_End]:
         for look, place in enumerate(slid):
             refined = _refined(search, target, search.box.clipped(place), step_px=_COARSE_STEP_PX)
             if refined is not None:
-                ends.append(_End(start, refined, look > 0))
+                ends.append(End(start, refined, look > 0))
     return sorted(ends, key=lambda end: -end.refined.fit.similarity)
 
 
@@ -160,7 +160,7 @@ def _at_level(
         if target is None:
             return settled
         if robust:
-            seen = _evaluate(search, target, pose)
+            seen = evaluate(search, target, pose)
             target = target if seen is None else reweighted(target, seen.residual)
         refined = _refined(search, target, pose)
         if refined is None:
@@ -175,7 +175,7 @@ def _refined(search: Search, target: Target, pose: Matrix, *, step_px: float = _
     turn = across_mm.min() / search.body.radius_mm
     tolerance = np.array([turn, turn, turn, *across_mm, 10.0 * across_mm.max()])
     return refine(
-        lambda trial: _evaluate(search, target, trial),
+        lambda trial: evaluate(search, target, trial),
         pose,
         box=search.box,
         step_tolerance=tolerance,
@@ -183,7 +183,8 @@ def _refined(search: Search, target: Target, pose: Matrix, *, step_px: float = _
     )
 
 
-def _evaluate(search: Search, target: Target, pose: Matrix) -> Fit | None:
+def evaluate(search: Search, target: Target, pose: Matrix) -> Fit | None:
+    """How the bone at a pose fits a window of the radiograph; None where no ray meets it."""
     try:
         image, jacobian = search.body.projector.image_and_jacobian(target.camera, pose, search.body.pivot_world_mm)
     except RaysMissVolume:
@@ -215,7 +216,8 @@ def agree(pose: Matrix, other: Matrix, search: Search) -> bool:
     return error.in_plane_mm <= search.options.agreement_mm + 0.5 * pixel_mm
 
 
-def _concluded(search: Search, finals: list[Settled], ranked: list[_End], *, seconds: float) -> BoneRegistration:
+def concluded(search: Search, finals: list[Settled], ranked: list[End], *, seconds: float) -> BoneRegistration:
+    """The registration that a search came to: its best end, how sure it is, and the outcome that this amounts to."""
     best = finals[0] if finals else None
     pose = search.start if best is None else best.refined.pose
     starts = tuple(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from hierbmd.errors import BadConfig
 from hierbmd.options import option
@@ -10,6 +11,9 @@ from hierbmd.units import METAL_HU
 
 SOFT_TISSUE_HU = 40.0
 """Muscle on a CT (ICRU 44 composition, 1.05 g/cm3, lies at 40 to 60 HU): what would stand where the bone stands."""
+
+
+SearchName = Literal["starts", "cma"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class RegistrationOptions:
     BadConfig when a number is out of range.
     """
 
+    search: SearchName = option("starts: least squares from many; cma: CMA-ES on gradient correlation", "starts")
     starts: int = option("how many starts around the given one; their agreement is part of the outcome", 6)
     start_rotation_deg: float = option("starts are turned by up to this, about each camera axis", 6.0)
     start_in_plane_mm: float = option("how far in plane each start looks for its bone", 20.0)
@@ -50,6 +55,8 @@ class RegistrationOptions:
         bounds = (self.bound_rotation_deg, self.bound_in_plane_mm, self.bound_depth_mm)
         if self.starts < 1 or self.max_steps < 1 or not levels or min(levels) <= 0 or self.smoothing_px <= 0:
             raise BadConfig("registration options: starts, max_steps, level_pixel_mm and smoothing_px are above zero")
+        if self.search not in get_args(SearchName):
+            raise BadConfig(f"no search {self.search!r}", mend="one of " + ", ".join(get_args(SearchName)))
         if min(ranges) < 0 or any(bound <= span for bound, span in zip(bounds, ranges, strict=True)):
             raise BadConfig(
                 "registration options: a bound does not exceed its start range",

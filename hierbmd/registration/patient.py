@@ -14,6 +14,7 @@ from hierbmd.errors import GeometryMissing
 from hierbmd.geometry import ProjectionGeometry
 from hierbmd.registration.body import Body, is_bone, make_body
 from hierbmd.registration.bone import Others, Search, refine_bone, register_bone
+from hierbmd.registration.evolution import register_bone_cma
 from hierbmd.registration.level import Level, make_levels
 from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.outcome import BoneRegistration
@@ -73,6 +74,8 @@ def register_bones(
 
 
 def _registered(patient: _Patient) -> Registrations:
+    if patient.options.search == "cma":
+        return {name: register_bone_cma(search) for name, search in _alone(patient).items()}
     if not patient.options.neighbours:
         return _each_alone(patient)
     together = register_bone(Search(patient.whole, patient.levels[:2], patient.start, patient.options))
@@ -126,10 +129,11 @@ def _make_patient(
 
 def _each_alone(patient: _Patient) -> Registrations:
     """Every bone from the given start, through all levels, as if it were the only one."""
-    return {
-        name: register_bone(Search(body, patient.levels, patient.start, patient.options))
-        for name, body in patient.bones.items()
-    }
+    return {name: register_bone(search) for name, search in _alone(patient).items()}
+
+
+def _alone(patient: _Patient) -> dict[str, Search]:
+    return {name: Search(body, patient.levels, patient.start, patient.options) for name, body in patient.bones.items()}
 
 
 def _each_among_others(patient: _Patient, together: BoneRegistration) -> tuple[Registrations, Others]:

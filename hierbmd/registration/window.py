@@ -37,7 +37,7 @@ def make_target(
     the background. Where the bone's or a neighbour's metal projects nothing is compared.
     """
     reach = gradient_filter(level.camera.size_px, level.sigma_px).reach_px
-    crop = _crop_around(body, level.camera, pose, int(np.ceil(margin_px)) + reach)
+    crop = crop_around(body, level.camera, pose, int(np.ceil(margin_px)) + reach)
     if crop is None:
         return None
     left, top, size = crop
@@ -115,7 +115,8 @@ def _target(
     return replace(bare, background=bare.gather(background)) if np.any(background) else bare
 
 
-def _crop_around(body: Body, camera: Camera, pose: Matrix, margin_px: int) -> tuple[int, int, tuple[int, int]] | None:
+def crop_around(body: Body, camera: Camera, pose: Matrix, margin_px: int) -> tuple[int, int, tuple[int, int]] | None:
+    """Left, top and (W, H) of the image around a bone's projection; None where nothing of it is on the image."""
     points = transform_points(pose, body.surface_world_mm)
     if np.any(points[:, 2] <= 1.0):
         return None
