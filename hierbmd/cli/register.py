@@ -29,9 +29,7 @@ class Options(RadiographFlags):
     bones: tuple[str, ...] = option("NAME,...: what to find; without, femora and hip bones that are there", ())
     geometry: Path | None = option("geometry file: intrinsics and the pose to start from", None)
     starts: int = option("how many starts around the given one", 6)
-    search: Literal["starts", "cma"] = option(
-        "cma: CMA-ES on gradient correlation, the slow baseline", "starts"
-    )
+    search: Literal["starts", "cma"] = option("cma: CMA-ES on gradient correlation, the slow baseline", "starts")
     seed: int = option("seed of the starts", 0)
     around_hu: float = option("what lies around the bones: soft tissue; -1000 for dry bones and phantoms", 40.0)
     resample_tilt: bool = option("resample a CT with gantry tilt instead of refusing it", False)
