@@ -55,6 +55,22 @@ class DicomOptions:
     uid_seed: str = option("the same seed gives the same UIDs; random ones without", "")
 
 
+@dataclass(frozen=True)
+class CtAcquisition:
+    """How a CT was taken, for its tags. What is None or empty is not stated.
+
+    `rescales` holds one (slope, intercept) a slice, in place of 1 and -1024; `padding_hu` is what stands where nothing
+    was reconstructed.
+    """
+
+    kvp: float | None = None
+    kernel: str = ""
+    thickness_mm: float | None = None
+    field_mm: float | None = None
+    padding_hu: float | None = None
+    rescales: tuple[tuple[float, float], ...] = ()
+
+
 def write_radiograph_dicom(
     path: str | Path,
     radiograph: Radiograph,
@@ -82,12 +98,17 @@ def write_radiograph_dicom(
         _save(dataset, temporary, options)
 
 
-def write_ct_dicom(folder: str | Path, volume: Volume, options: DicomOptions | None = None) -> None:
+def write_ct_dicom(
+    folder: str | Path,
+    volume: Volume,
+    options: DicomOptions | None = None,
+    acquisition: CtAcquisition | None = None,
+) -> None:
     """Write a volume in HU as a CT series, one file a layer of its k axis: int16 with slope 1 and intercept -1024.
 
     Columns run along i and rows along j, which must be at right angles (NotOrthogonal); k may lean, as under gantry
-    tilt. Values are rounded to whole HU. The folder appears whole; one that holds anything but an earlier series is
-    refused (OutputUnwritable), lossy compression too (BadConfig).
+    tilt. Values are rounded to whole steps of the slice's rescale, whole HU without one of the `acquisition`'s own. The
+    folder appears whole; one that holds anything but an earlier series is refused (OutputUnwritable).
     """
     options = options or DicomOptions()
     if options.compression in ("jpeg", "jpeg2000-lossy"):
@@ -99,7 +120,7 @@ def write_ct_dicom(folder: str | Path, volume: Volume, options: DicomOptions | N
         final.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir()
-        _write_slices(building, volume, options)
+        _write_slices(building, volume, options, acquisition or CtAcquisition())
         if final.exists():
             final.replace(former)
         building.replace(final)
@@ -117,11 +138,14 @@ def _require_replaceable(folder: Path) -> None:
         raise OutputUnwritable("holds something else than a series of ours", where=folder, mend="give another folder")
 
 
-def _write_slices(folder: Path, volume: Volume, options: DicomOptions) -> None:
+def _write_slices(folder: Path, volume: Volume, options: DicomOptions, acquisition: CtAcquisition) -> None:
     from pydicom.uid import generate_uid
 
     if volume.unit != "HU":
         raise ValueError(f"a CT series is in HU, not {volume.unit}")
+    rescales = acquisition.rescales or ((1.0, -1024.0),) * volume.grid.shape[2]
+    if len(rescales) != volume.grid.shape[2]:
+        raise ValueError(f"{len(rescales)} rescales for {volume.grid.shape[2]} slices")
     world = volume.grid.world_from_index
     column_step, row_step, layer_step = world[:3, 0], world[:3, 1], world[:3, 2]
     spacing_mm = volume.grid.spacing_mm
@@ -136,16 +160,33 @@ def _write_slices(folder: Path, volume: Volume, options: DicomOptions) -> None:
         dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study_uid, series_uid
         dataset.FrameOfReferenceUID = frame_uid
         dataset.PositionReferenceIndicator = ""
-        dataset.KVP, dataset.AcquisitionNumber, dataset.PatientPosition = "", "1", "HFS"
+        dataset.AcquisitionNumber, dataset.PatientPosition = "1", "HFS"
         dataset.ImagePositionPatient = [_ds(x) for x in world[:3, 3] + k * layer_step]
         dataset.ImageOrientationPatient = [_ds(x) for x in (*column_step / spacing_mm[0], *row_step / spacing_mm[1])]
         dataset.PixelSpacing = [_ds(spacing_mm[1]), _ds(spacing_mm[0])]
         dataset.SliceThickness = _ds(abs(float(layer_step @ normal)))
         dataset.PhotometricInterpretation = "MONOCHROME2"
-        dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = "-1024", "1", "HU"
-        stored = np.clip(np.rint(volume.values[:, :, k].T) + 1024, -32768, 32767).astype(np.int16)
-        _set_pixels(dataset, stored, bits_stored=16, signed=True)
+        slope, intercept = (float(_ds(number)) for number in rescales[k])
+        dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = _ds(intercept), _ds(slope), "HU"
+        _describe_acquisition(dataset, acquisition)
+        stored = np.rint((volume.values[:, :, k].T - intercept) / slope)
+        _set_pixels(dataset, np.clip(stored, -32768, 32767).astype(np.int16), bits_stored=16, signed=True)
+        if acquisition.padding_hu is not None:
+            dataset.PixelPaddingValue = int(
+                np.clip(np.rint((acquisition.padding_hu - intercept) / slope), -32768, 32767)
+            )
+            dataset["PixelPaddingValue"].VR = "SS"
         _save(dataset, folder / f"slice_{k:04d}.dcm", options)
+
+
+def _describe_acquisition(dataset: FileDataset, acquisition: CtAcquisition) -> None:
+    dataset.KVP = "" if acquisition.kvp is None else _ds(acquisition.kvp)
+    if acquisition.kernel:
+        dataset.ConvolutionKernel = acquisition.kernel
+    if acquisition.thickness_mm is not None:
+        dataset.SpacingBetweenSlices, dataset.SliceThickness = dataset.SliceThickness, _ds(acquisition.thickness_mm)
+    if acquisition.field_mm is not None:
+        dataset.ReconstructionDiameter = _ds(acquisition.field_mm)
 
 
 def _new_dataset(sop_class: str, modality: str, options: DicomOptions, instance: int = 1) -> FileDataset:

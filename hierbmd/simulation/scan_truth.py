@@ -7,6 +7,7 @@ from typing import Any
 
 from hierbmd.data.density import RESEARCH_USE_ONLY
 from hierbmd.data.phantoms import phantom_to_json
+from hierbmd.io.dicom_write import CtAcquisition
 from hierbmd.simulation.phantom_rods import PlacedPhantom
 from hierbmd.simulation.scanner import Scan
 
@@ -66,3 +67,15 @@ def _phantom_truth(placed: PlacedPhantom, scan: Scan) -> dict[str, Any]:
 
 def _rounded(values: Any, digits: int = 4) -> list[float]:
     return [round(float(x), digits) for x in values]
+
+
+def acquisition_of(scan: Scan) -> CtAcquisition:
+    """What the scan's DICOM tags say of how it was taken."""
+    options, grid = scan.options, scan.volume.grid
+    return CtAcquisition(
+        kvp=options.kvp,
+        kernel="" if options.kernel == "none" else options.kernel.upper(),
+        thickness_mm=options.thickness_mm,
+        field_mm=float(grid.spacing_mm[0]) * max(grid.shape[:2]),
+        padding_hu=options.padding_hu,
+    )

@@ -14,7 +14,7 @@ from hierbmd.data.volume import Volume
 from hierbmd.errors import NotOrthogonal, OutputUnwritable
 from hierbmd.geometry import Grid
 from hierbmd.io.ct import read_volume
-from hierbmd.io.dicom_write import DicomOptions, write_ct_dicom
+from hierbmd.io.dicom_write import CtAcquisition, DicomOptions, write_ct_dicom
 
 SHAPE = (40, 36, 4)
 
@@ -176,3 +176,27 @@ def test_rows_and_columns_that_are_not_at_right_angles(tmp_path: Path) -> None:
     with pytest.raises(NotOrthogonal):
         write_ct_dicom(tmp_path / "ct", Volume(volume().values, Grid(SHAPE, sheared)))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_acquisition_is_in_the_tags_and_changes_no_value(tmp_path: Path) -> None:
+    ct = volume()
+    ct.values[0, 0, :] = -2048.0
+    taken = CtAcquisition(kvp=100.0, kernel="SHARP", thickness_mm=3.0, field_mm=400.0, padding_hu=-2048.0)
+    write_ct_dicom(tmp_path / "ct", ct, acquisition=taken)
+    header = pydicom.dcmread(tmp_path / "ct" / "slice_0002.dcm")
+    assert (header.KVP, header.ConvolutionKernel, header.ReconstructionDiameter) == (100.0, "SHARP", 400.0)
+    assert (header.SliceThickness, header.SpacingBetweenSlices) == (3.0, 2.5)
+    assert header.PixelPaddingValue * header.RescaleSlope + header.RescaleIntercept == -2048
+    assert header.PixelPaddingValue == header.pixel_array[0, 0]
+    np.testing.assert_array_equal(read_volume(tmp_path / "ct").values, ct.values)
+
+
+def test_slices_are_written_with_a_rescale_of_their_own(tmp_path: Path) -> None:
+    ct = volume()
+    rescales = ((1.0, -1024.0), (0.5, 100.0), (2.0, -2000.0), (0.3, 0.0))
+    write_ct_dicom(tmp_path / "ct", ct, acquisition=CtAcquisition(rescales=rescales))
+    back = read_volume(tmp_path / "ct")
+    for k, (slope, _) in enumerate(rescales):
+        np.testing.assert_allclose(back.values[:, :, k], ct.values[:, :, k], atol=0.5 * slope + 1e-3)
+    with pytest.raises(ValueError, match="1 rescales for 4 slices"):
+        write_ct_dicom(tmp_path / "other", ct, acquisition=CtAcquisition(rescales=((1.0, 0.0),)))
