@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from hierbmd.data.blocks import block_mean
 from hierbmd.geometry import Camera
 from hierbmd.registration.features import gradient_filter
 
@@ -52,13 +53,6 @@ def make_levels(
     return tuple(_make_level(clipped, camera, factor, smoothing_px) for factor in sorted(factors, reverse=True))
 
 
-def block_mean(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """The mean of each factor x factor block of (H, W); a rest at the end is dropped, as Camera.resized does."""
-    height, width = (n // factor for n in image.shape)
-    blocks = image[: height * factor, : width * factor].reshape(height, factor, width, factor)
-    return np.asarray(blocks.mean(axis=(1, 3)), dtype=np.float32)
-
-
 def _clipped(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     """To 0..1 between the tails of one in two thousand: dead pixels lose their leverage."""
     low, high = np.percentile(pixels, [0.05, 99.95])
@@ -69,7 +63,7 @@ def _clipped(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _make_level(pixels: NDArray[np.float32], camera: Camera, factor: int, sigma_px: float) -> Level:
     small = camera.resized(factor)
-    image = block_mean(pixels, factor)
+    image = block_mean(pixels, factor, drop_rest=True)
     features = gradient_filter(small.size_px, sigma_px)(image)
     return Level(small, image, features, _trust(features), sigma_px)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hierbmd.data.blocks import block_mean
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import NotHounsfield
@@ -22,7 +23,7 @@ from hierbmd.simulation.display import DisplayCurve, displayed, draw_curve
 from hierbmd.simulation.exposure import Shot, at_detector, draw_beam, exposure_rng, read_out
 from hierbmd.simulation.marker import covered_share
 from hierbmd.simulation.options import RadiographSimulationOptions
-from hierbmd.simulation.raymarch import block_mean, line_integrals, supersampled
+from hierbmd.simulation.raymarch import line_integrals, supersampled
 
 Image = NDArray[np.float32]
 

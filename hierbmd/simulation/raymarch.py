@@ -51,15 +51,6 @@ def supersampled(camera: Camera, factor: int) -> Camera:
     )
 
 
-def block_mean(image: Floats, factor: int) -> Floats:
-    """The mean over blocks of factor x factor pixels of (H, W, ...)."""
-    if factor == 1:
-        return image
-    height, width = image.shape[0] // factor, image.shape[1] // factor
-    blocks = image.reshape(height, factor, width, factor, *image.shape[2:])
-    return np.asarray(blocks.mean(axis=(1, 3)), dtype=np.float32)
-
-
 def _content(amounts: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The index box, first and last + 1, of the voxels that hold anything."""
     held: NDArray[np.bool_] = np.asarray(np.any(amounts != 0, axis=3))

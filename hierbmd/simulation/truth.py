@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from hierbmd.data.blocks import block_mean
 from hierbmd.data.density import DensityMap
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.geometry import Camera
 from hierbmd.rigid import Matrix
 from hierbmd.simulation.bone_motion import bone_piece
-from hierbmd.simulation.raymarch import block_mean, line_integrals, supersampled
+from hierbmd.simulation.raymarch import line_integrals, supersampled
 from hierbmd.units import G_CM2_PER_MG_CM3_MM
 
 

@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from hierbmd.geometry import Camera
-from hierbmd.registration.level import block_mean, make_levels
-
-
-def test_block_mean_by_hand():
-    image = np.arange(5 * 7, dtype=np.float32).reshape(5, 7)
-    small = block_mean(image, 2)
-    assert small.shape == (2, 3)
-    assert small[0, 0] == pytest.approx(np.mean([0, 1, 7, 8]))
-    assert small[1, 2] == pytest.approx(np.mean([18, 19, 25, 26]))
+from hierbmd.registration.level import make_levels
 
 
 def test_levels_go_from_coarse_to_fine_with_the_camera_of_their_pixels():

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hierbmd.data.blocks import block_mean
 from hierbmd.errors import RaysMissVolume
 from hierbmd.geometry import Camera, Grid, Motion, Placement, View
-from hierbmd.simulation.raymarch import block_mean, line_integrals, supersampled
+from hierbmd.simulation.raymarch import line_integrals, supersampled
 
 CAMERA = Camera(1000.0, (41, 31), (3.0, 3.0))
 
