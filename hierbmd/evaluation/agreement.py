@@ -89,9 +89,17 @@ def limits_of_agreement(predicted: ArrayLike, reference: ArrayLike) -> tuple[flo
     return middle - LIMITS_FACTOR * spread, middle + LIMITS_FACTOR * spread
 
 
+def _icc_2_1(predicted: Values, reference: Values) -> float:
+    """ICC(2,1) of model and reference as the two raters; one that says the same of everybody agrees with nothing."""
+    x, y = _pair(predicted, reference, at_least=3)
+    _require_spread(x, "predictions")
+    _require_spread(y, "references")
+    return icc_2_1(np.stack([x, y], axis=1))
+
+
 _METRICS: dict[str, tuple[str, Callable[[Values, Values], float]]] = {
     "pearson_r": ("", pearson_r),
-    "icc_2_1": ("", lambda x, y: icc_2_1(np.stack([x, y], axis=1))),
+    "icc_2_1": ("", _icc_2_1),
     "see_g_cm2": ("g/cm2", standard_error_of_estimate),
     "rmse_g_cm2": ("g/cm2", rmse),
     "mae_g_cm2": ("g/cm2", mae),
@@ -136,4 +144,4 @@ def _pair(predicted: ArrayLike, reference: ArrayLike, *, at_least: int) -> tuple
 
 def _require_spread(values: Values, what: str) -> None:
     if np.ptp(values) <= _NEGLIGIBLE_SPREAD * max(float(np.max(np.abs(values))), 1e-30):
-        raise Undefined(f"the {what} have no spread")
+        raise Undefined(f"not defined: {what} are constant")

@@ -19,11 +19,11 @@ def number(value: float | None, unit: str = "") -> str:
 
 
 def estimate(figure: Mapping[str, Any]) -> str:
-    """A figure of metrics.json as text: value, interval, or the reason why not."""
+    """A figure of metrics.json as text: value and interval, or a dash and the reason why not."""
     unit, reason = figure.get("unit", ""), figure.get("reason")
     because = f' <span class="reason">{escape(reason)}</span>' if reason else ""
     if figure["value"] is None:
-        return f"not defined:{because}"
+        return f"-{because}"
     if figure["low"] is None:
         return number(figure["value"], unit) + because
     return f"{number(figure['value'], unit)} {interval(figure)}"

@@ -72,8 +72,9 @@ def test_what_cannot_be_computed_is_null_with_its_reason():
         "low": None,
         "high": None,
         "unit": "",
-        "reason": "the predictions have no spread",
+        "reason": "not defined: predictions are constant",
     }
+    assert figures["icc_2_1"] == figures["pearson_r"]
     assert figures["calibration_slope"].value is None
     assert figures["rmse_g_cm2"].value is not None
     two = agreement([0.8, 0.9], [0.7, 0.8], ["a", "b"])
@@ -86,7 +87,7 @@ def test_what_cannot_be_computed_is_null_with_its_reason():
 
 def test_constant_values_with_rounding_noise_have_no_correlation():
     # 0.1 + 0.2 and 0.3 differ in the last bit: a spread of rounding is none.
-    with pytest.raises(Undefined, match="no spread"):
+    with pytest.raises(Undefined, match="predictions are constant"):
         pearson_r([0.1 + 0.2, 0.3, 0.3], [0.5, 0.7, 0.9])
 
 

@@ -27,7 +27,10 @@ def test_a_perfect_reader_beats_the_mean_predictor(hip_dataset, blob_reader):
     assert metrics["mean_predictor_g_cm2"] == pytest.approx(train_mean)
     assert metrics["mean_predictor_rmse_g_cm2"] == pytest.approx(np.sqrt(np.mean((np.array(test) - train_mean) ** 2)))
     assert (metrics["n_subjects"], metrics["n_images"], metrics["n_train_subjects"]) == (12, 48, 10)
-    assert metrics["agreement"]["mean_predictor"]["pearson_r"]["reason"] == "the predictions have no spread"
+    for name in ("pearson_r", "icc_2_1", "see_g_cm2", "calibration_slope"):
+        undefined = metrics["agreement"]["mean_predictor"][name]
+        assert undefined["value"] is None
+        assert undefined["reason"] == "not defined: predictions are constant"
     assert metrics["interval_coverage"]["value"] == 1.0
     assert metrics["density_image"]["density_ssim"]["value"] == pytest.approx(1.0)
     assert metrics["simulated"] is True

@@ -88,7 +88,8 @@ def test_the_figures_are_those_of_the_metrics(report, evaluated):
     metrics = json.loads((evaluated / "metrics.json").read_text())
     assert f"{metrics['pearson_r']:.3f}" in text
     assert f"{metrics['mean_predictor_rmse_g_cm2']:.3f} g/cm2" in text
-    assert "not defined: the predictions have no spread" in text  # the mean predictor's correlation
+    # The mean predictor's Pearson r, ICC, SEE and slope.
+    assert text.count("- not defined: predictions are constant") == 4
     assert "12 patients of the test split" in text
 
 
