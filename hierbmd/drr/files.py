@@ -82,12 +82,14 @@ def write_pose(
 
 
 def scene_digest(scene: Scene) -> str:
-    """A short fingerprint of what is projected: values, channels and grid."""
+    """A short fingerprint of what is projected: values, structures and grid."""
     digest = hashlib.blake2b(digest_size=8)
     digest.update(np.ascontiguousarray(scene.values).data)
     digest.update(scene.grid.world_from_index.tobytes())
     if scene.channels is not None:
         digest.update(np.ascontiguousarray(scene.channels).data)
+    if scene.memberships is not None:
+        digest.update(np.ascontiguousarray(scene.memberships).data)
     return digest.hexdigest()
 
 

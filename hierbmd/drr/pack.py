@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 
 from hierbmd.drr.kernel_types import BEYOND, BLOCK, GROUP, PAD, Field
 from hierbmd.drr.scene import Scene
@@ -30,6 +32,9 @@ def pack(scene: Scene) -> tuple[Packed, ...]:
     order = _memory_order(scene.grid)
     values = np.transpose(scene.values, order)
     count = len(scene.structures)
+    if scene.memberships is not None:
+        own = (np.transpose(scene.channel_values(n), order) for n in range(count))
+        return tuple(_packed(part, None, order, slice(n, n + 1)) for n, part in enumerate(own))
     if scene.channels is None:
         return (_packed(values, None, order, slice(0, 1)),)
     channels = np.where(values != 0, np.transpose(scene.channels, order), np.uint8(0))
@@ -39,8 +44,8 @@ def pack(scene: Scene) -> tuple[Packed, ...]:
 
 
 def _separate_is_less(channels: NDArray[np.uint8], count: int) -> bool:
-    boxes = [_box(channels == n + 1) for n in range(count)]
-    separate = sum(int(np.prod(last - first + 2 * PAD)) for first, last in boxes)
+    boxes = [box for box in find_objects(channels, count) if box is not None]
+    separate = sum(prod(side.stop - side.start + 2 * PAD for side in box) for box in boxes)
     first, last = _box(channels > 0)
     return separate <= int(np.prod(last - first + 2 * PAD))
 
@@ -52,18 +57,23 @@ def _packed(
     filled = values != 0 if channels is None else channels > 0
     first, last = _box(filled)
     box = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
-    padded = np.ascontiguousarray(np.pad(np.where(filled[box], values[box], np.float32(0)), PAD), dtype=np.float32)
+    flat, padded = _zeros(filled[box].shape, np.float32)
+    np.copyto(padded, values[box], where=filled[box])
     labels = np.zeros(BEYOND, dtype=np.uint8)
     if channels is not None and structures.stop - structures.start > 1:
-        labels = _flat(np.pad(channels[box], PAD))
+        labels, inner = _zeros(filled[box].shape, np.uint8)
+        inner[...] = channels[box]
     strides = np.array(padded.strides, dtype=np.int64) // padded.itemsize
-    shape = np.array(padded.shape, dtype=np.int64) - 2 * PAD
-    field = Field(_flat(padded), labels, shape, strides, int(PAD * strides.sum()), _filled_blocks(filled[box]))
+    shape = np.array(padded.shape, dtype=np.int64)
+    field = Field(flat, labels, shape, strides, int(PAD * strides.sum()), _filled_blocks(filled[box]))
     return Packed(field, _from_index(order, first), structures)
 
 
-def _flat(padded: NDArray[Any]) -> NDArray[Any]:
-    return np.concatenate([padded.ravel(), np.zeros(BEYOND, padded.dtype)])
+def _zeros(shape: tuple[int, ...], dtype: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """A padded box of zeros, flat and with room behind, and its part without the padding."""
+    sides = [n + 2 * PAD for n in shape]
+    flat = np.zeros(prod(sides) + BEYOND, dtype)
+    return flat, flat[:-BEYOND].reshape(sides)[PAD:-PAD, PAD:-PAD, PAD:-PAD]
 
 
 def _memory_order(grid: Grid) -> tuple[int, int, int]:

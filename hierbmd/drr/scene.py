@@ -45,8 +45,9 @@ class Scene:
     """A volume ready to be projected: `values` (ni, nj, nk) float32 are pixel units per mm of ray, on `grid`.
 
     `channels` (ni, nj, nk) uint8 gives each voxel's structure: n for the n-th name of `structures`, from 1, and 0 for
-    background, which is in no image; None means that every voxel belongs to the one structure. `unit` is the pixel's
-    unit ("1", "g/cm2" or "mm") and `material` the mineral of a density.
+    background, which is in no image; None means that every voxel belongs to the one structure. `memberships`
+    (S, ni, nj, nk) float32 take the channels' place where borders are soft: how much of each voxel, 0 to 1, is in each
+    structure. `unit` is the pixel's unit ("1", "g/cm2" or "mm") and `material` the mineral of a density.
     """
 
     values: NDArray[np.float32]
@@ -56,17 +57,25 @@ class Scene:
     quantity: Quantity
     unit: str
     material: Material | None = None
+    memberships: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if self.values.shape != self.grid.shape:
             raise ValueError(f"values {self.values.shape} do not fit the grid {self.grid.shape}")
-        if self.channels is None and len(self.structures) != 1:
+        if self.memberships is not None:
+            if self.channels is not None:
+                raise ValueError("a scene has channels or memberships, not both")
+            if self.memberships.shape != (len(self.structures), *self.grid.shape):
+                raise ValueError(f"memberships {self.memberships.shape} do not fit the structures and the grid")
+        elif self.channels is None and len(self.structures) != 1:
             raise ValueError("a scene without channels has one structure")
         if self.channels is not None and self.channels.shape != self.grid.shape:
             raise ValueError(f"channels {self.channels.shape} do not fit the grid {self.grid.shape}")
 
     def channel_values(self, channel: int) -> NDArray[np.float32]:
         """The values of one structure (from 0) with zero elsewhere, (ni, nj, nk)."""
+        if self.memberships is not None:
+            return np.asarray(self.memberships[channel] * self.values, dtype=np.float32)
         if self.channels is None:
             return self.values
         return np.where(self.channels == channel + 1, self.values, np.float32(0))
@@ -79,11 +88,13 @@ def make_scene(
     quantity: Quantity | str,
     structures: Sequence[str] = (),
     calibration: Calibration | None = None,
+    memberships: NDArray[np.float32] | None = None,
 ) -> Scene:
     """The scene of a volume in HU (or mg/cm3 already): attenuation at 70 keV, density by a calibration, thickness.
 
     With `structures` each is a channel of its own, in the order given; without, one channel "all" holds every voxel.
-    Labels on another grid are resampled onto the volume's in physical space. Raises LabelsMismatch, Uncalibrated
+    Labels on another grid are resampled onto the volume's in physical space. `memberships` (S, ni, nj, nk) in 0..1 on
+    the volume's grid are soft labels of the structures, in place of a label map. Raises LabelsMismatch, Uncalibrated
     (density without a calibration, or of another material), NonFiniteVoxels, SuspectedUnit, BadConfig.
     """
     quantity = Quantity(quantity)
@@ -91,11 +102,18 @@ def make_scene(
         raise NonFiniteVoxels("the volume has values that are not finite", mend="write the image again")
     values, material = _values_per_mm(volume, quantity, calibration)
     if not structures:
+        if memberships is not None:
+            raise LabelsMismatch("memberships without the structures' names", mend="name one structure for each")
         if quantity is Quantity.THICKNESS:
             raise BadConfig("thickness is that of a structure", mend="give --labels and --structures")
         return Scene(values, volume.grid, None, (WHOLE,), quantity, quantity.unit, material)
-    channels = _channels(volume, labels, structures)
-    return Scene(values, volume.grid, channels, tuple(structures), quantity, quantity.unit, material)
+    rest = (tuple(structures), quantity, quantity.unit, material)
+    _require_names(structures)
+    if memberships is None:
+        return Scene(values, volume.grid, _channels(volume, labels, structures), *rest)
+    if labels is not None:
+        raise BadConfig("a label map and memberships of the same structures", mend="give one of them")
+    return Scene(values, volume.grid, None, *rest, _memberships(memberships, volume.grid, structures))
 
 
 def _values_per_mm(
@@ -151,7 +169,21 @@ def _require_plausible(density_mg_cm3: NDArray[np.float32]) -> None:
 def _channels(volume: Volume, labels: LabelMap | None, structures: Sequence[str]) -> NDArray[np.uint8]:
     if labels is None:
         raise LabelsMismatch("structures without a label map", mend="give --labels")
-    if len(structures) > MAX_STRUCTURES or len(set(structures)) != len(structures):
-        raise BadConfig(f"{len(structures)} structures", mend=f"at most {MAX_STRUCTURES}, each named once")
     here = labels if labels.grid == volume.grid else resample_labels(labels, volume.grid)
     return here.select(structures)
+
+
+def _require_names(structures: Sequence[str]) -> None:
+    if len(structures) > MAX_STRUCTURES or len(set(structures)) != len(structures):
+        raise BadConfig(f"{len(structures)} structures", mend=f"at most {MAX_STRUCTURES}, each named once")
+
+
+def _memberships(memberships: NDArray[np.float32], grid: Grid, structures: Sequence[str]) -> NDArray[np.float32]:
+    """Memberships as float32, or LabelsMismatch for another shape, BadConfig for what is not in 0..1."""
+    wanted = (len(structures), *grid.shape)
+    if memberships.shape != wanted:
+        raise LabelsMismatch(f"memberships {memberships.shape}, not {wanted}", mend="one volume a structure")
+    # A value that is not a number is not in 0..1 either.
+    if not (memberships.min() >= 0 and memberships.max() <= 1):
+        raise BadConfig("memberships are not all in 0..1", mend="each is the share of a voxel in a structure")
+    return np.asarray(memberships, dtype=np.float32)

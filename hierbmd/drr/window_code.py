@@ -68,11 +68,13 @@ class Windowed(Reader):
         self._place = builder.sub(iy, splat(builder, cy, INTS))
         self._second = builder.icmp_signed("!=", ix, splat(builder, cx, INTS))
         tile = self._tile
-        ahead = builder.gep(tile.values, [builder.add(self._start, builder.mul(tile.sc, ir.Constant(LONG, _AHEAD)))])
+        ahead = builder.add(self._start, builder.mul(tile.sc, ir.Constant(LONG, _AHEAD)))
         for _ in range(ROWS):
             for voxel in (0, LANES + 2):
-                prefetch(builder, builder.gep(ahead, [ir.Constant(LONG, voxel)]))
-            ahead = builder.gep(ahead, [tile.sx])
+                prefetch(builder, builder.gep(tile.values, [builder.add(ahead, ir.Constant(LONG, voxel))]))
+            if self._labelled:
+                prefetch(builder, builder.gep(tile.labels, [ahead]))
+            ahead = builder.add(ahead, tile.sx)
 
     def values(self, builder: Any) -> tuple[Any, Any, Any, Any]:
         """The taps' values, four vectors."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.drr.projector import make_projector
 from hierbmd.drr.scene import Quantity, make_scene
 from hierbmd.errors import BadConfig, LabelsMismatch, NonFiniteVoxels, SuspectedUnit, Uncalibrated
-from hierbmd.geometry import Camera, Grid, Placement, View
+from hierbmd.geometry import Camera, Grid, Motion, Placement, View
 from hierbmd.units import MU_WATER_PER_MM
 
 GRID = Grid((20, 20, 20), np.diag([2.0, 2.0, 2.0, 1.0]))
@@ -107,3 +109,55 @@ def test_labels_that_do_not_overlap_are_refused():
     elsewhere = LabelMap(np.ones(SHAPE, np.uint8), Grid(SHAPE, away), {"femur_left": 1})
     with pytest.raises(LabelsMismatch, match="does not overlap"):
         make_scene(volume(300.0), elsewhere, quantity="attenuation", structures=["femur_left"])
+
+
+def halves():
+    shares = np.zeros((2, *SHAPE), np.float32)
+    shares[0], shares[1] = 0.25, 0.5
+    return shares
+
+
+def test_soft_structures_are_their_share_of_the_whole():
+    names = ("femur_left", "hip_left")
+    scene = make_scene(volume(0.0), quantity="attenuation", structures=names, memberships=halves())
+    pose = Placement(View.AP, GRID.centre_world_mm, 900.0).camera_from_world(Motion(5, 10, 3))
+    camera = Camera(1000.0, (20, 9), (2.1, 3.3))
+    whole = make_projector(make_scene(volume(0.0), quantity="attenuation"), "reference").image(camera, pose)[0]
+    for backend in ("cpu", "reference"):
+        one, other = make_projector(scene, backend).image(camera, pose)
+        assert one == pytest.approx(0.25 * whole, abs=2e-3 * float(whole.max()))
+        assert other == pytest.approx(2 * one, rel=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_shares_of_nought_and_one_are_hard_labels(blob_scene, small_camera, backend):
+    shares = np.stack([blob_scene.channels == n + 1 for n in range(3)]).astype(np.float32)
+    soft = dataclasses.replace(blob_scene, channels=None, memberships=shares)
+    pose = Placement(View.AP, blob_scene.grid.centre_world_mm, 700.0).camera_from_world(Motion(13, -22, 10))
+    expected = make_projector(blob_scene, backend).image_and_jacobian(small_camera, pose, np.zeros(3))
+    found = make_projector(soft, backend).image_and_jacobian(small_camera, pose, np.zeros(3))
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(other, abs=1e-5 * float(np.abs(other).max()))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        (lambda shares: shares[:1], LabelsMismatch, "one volume a structure"),
+        (lambda shares: shares[:, :-1], LabelsMismatch, "one volume a structure"),
+        (lambda shares: shares * 3, BadConfig, "not all in 0..1"),
+        (lambda shares: -shares, BadConfig, "not all in 0..1"),
+        (lambda shares: np.where(shares == 0.25, np.nan, shares), BadConfig, "not all in 0..1"),
+    ],
+)
+def test_shares_that_are_none_are_refused(change, error, text):
+    names = ("femur_left", "hip_left")
+    with pytest.raises(error, match=text):
+        make_scene(volume(0.0), quantity="attenuation", structures=names, memberships=change(halves()))
+
+
+def test_shares_beside_labels_or_without_names_are_refused():
+    with pytest.raises(BadConfig, match="give one of them"):
+        make_scene(volume(0.0), labels(), quantity="attenuation", structures=["femur_left"], memberships=halves()[:1])
+    with pytest.raises(LabelsMismatch, match="without the structures' names"):
+        make_scene(volume(0.0), quantity="attenuation", memberships=halves())
