@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hierbmd.data.radiograph import Radiograph
     from hierbmd.data.volume import LabelMap
     from hierbmd.geometry import ProjectionGeometry
+    from hierbmd.registration.intrinsics import SddEstimate
     from hierbmd.registration.outcome import BoneRegistration
 
 
@@ -31,6 +32,7 @@ class Options(RadiographFlags):
     starts: int = option("how many starts around the given one", 6)
     search: Literal["starts", "cma"] = option("cma: CMA-ES on gradient correlation, the slow baseline", "starts")
     seed: int = option("seed of the starts", 0)
+    free: Literal["sdd"] | None = option("sdd: refine the source-detector distance too, with its error", None)
     around_hu: float = option("what lies around the bones: soft tissue; -1000 for dry bones and phantoms", 40.0)
     resample_tilt: bool = option("resample a CT with gantry tilt instead of refusing it", False)
 
@@ -45,9 +47,9 @@ def run(options: Options) -> int:
     from hierbmd.io.ct import read_volume
     from hierbmd.io.labels import read_labels
     from hierbmd.io.radiograph import read_radiograph
-    from hierbmd.registration.files import write_registrations
+    from hierbmd.registration.files import write_intrinsics, write_registrations
     from hierbmd.registration.options import RegistrationOptions
-    from hierbmd.registration.patient import register_bones
+    from hierbmd.registration.patient import register_bones, register_bones_free_sdd
 
     settings = RegistrationOptions(
         search=options.search, starts=options.starts, seed=options.seed, around_hu=options.around_hu
@@ -57,7 +59,13 @@ def run(options: Options) -> int:
     labels = read_labels(options.labels, scheme=options.scheme, onto=volume.grid)
     bones = _bones(options, labels)
     start = _start(options, radiograph, labels, bones)
-    found = register_bones(volume, labels, radiograph, start, bones=bones, options=settings)
+    if options.free is None:
+        found = register_bones(volume, labels, radiograph, start, bones=bones, options=settings)
+    else:
+        freely = register_bones_free_sdd(volume, labels, radiograph, start, bones=bones, options=settings)
+        found, start = freely.found, freely.start
+        write_intrinsics(options.out, freely.estimate)
+        _say_distance(freely.estimate)
     write_registrations(
         options.out,
         found,
@@ -95,6 +103,17 @@ def _start(options: Options, radiograph: Radiograph, labels: LabelMap, bones: tu
     # A radiograph of both hips is centred between them, whichever bone is asked for.
     both = [name for name in DEFAULT_BONES if name in labels.names_present] if radiograph.side == Side.BOTH else []
     return start_geometry(radiograph, labels, both or bones)
+
+
+def _say_distance(estimate: SddEstimate) -> None:
+    if not estimate.determined:
+        print(f"source-detector distance kept at {estimate.given_mm:.0f} mm: {estimate.why}")
+        return
+    print(
+        f"source-detector distance {estimate.sdd_mm:.0f} mm, standard error {estimate.standard_error_mm:.0f} mm "
+        f"(given {estimate.given_mm:.0f}); its error and depth go together: "
+        + ", ".join(f"{name} {value:.3f}" for name, value in estimate.depth_correlation.items())
+    )
 
 
 def _say(found: dict[str, BoneRegistration], out: Path) -> None:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hierbmd.data.density import RESEARCH_USE_ONLY
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.data.volume import LabelMap, Volume
@@ -15,12 +17,13 @@ from hierbmd.io.atomic import write_json
 from hierbmd.io.geometry_file import geometry_to_json, write_geometry
 from hierbmd.io.image import write_png
 from hierbmd.registration.body import make_body
+from hierbmd.registration.intrinsics import SddEstimate
 from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.outcome import BoneRegistration
 from hierbmd.registration.overlay import overlay
 from hierbmd.registration.review import AXES, review_of
 
-REGISTRATION_FILE = "registration.json"
+REGISTRATION_FILE, INTRINSICS_FILE = "registration.json", "intrinsics.json"
 AXES_NOTE = (
     "standard errors in camera axes about the bone's centroid (x right, y down, depth along the beam); "
     "depth is weak in a single view; null: not determined"
@@ -63,6 +66,20 @@ def write_registrations(
         "start": geometry_to_json(start),
     }
     write_json(out / REGISTRATION_FILE, {**about, "bones": bones})
+
+
+def write_intrinsics(out: Path, estimate: SddEstimate) -> None:
+    """Write intrinsics.json: the refined source-detector distance, its standard error, and what it goes with."""
+    error_mm = estimate.standard_error_mm
+    facts = {
+        "given_sdd_mm": estimate.given_mm,
+        "sdd_mm": round(estimate.sdd_mm, 3),
+        "standard_error_mm": round(error_mm, 3) if np.isfinite(error_mm) else None,
+        "determined": estimate.determined,
+        "why_not": estimate.why,
+        "correlation_with_depth": {name: round(value, 4) for name, value in estimate.depth_correlation.items()},
+    }
+    write_json(out / INTRINSICS_FILE, {"research_use_only": RESEARCH_USE_ONLY, **facts})
 
 
 def _bone_to_json(result: BoneRegistration, review: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial.distance import cdist
+from threadpoolctl import threadpool_limits
 
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.data.volume import LabelMap, Volume
@@ -15,10 +16,11 @@ from hierbmd.geometry import ProjectionGeometry
 from hierbmd.registration.body import Body, is_bone, make_body
 from hierbmd.registration.bone import Others, Search, refine_bone, register_bone
 from hierbmd.registration.evolution import register_bone_cma
+from hierbmd.registration.intrinsics import SddEstimate, refine_sdd
 from hierbmd.registration.level import Level, make_levels
 from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.outcome import BoneRegistration
-from hierbmd.rigid import Matrix
+from hierbmd.rigid import Matrix, rigid_matrix, transform_points
 
 DEFAULT_BONES = ("femur_left", "femur_right", "hip_left", "hip_right")
 """What the method registers (METHOD section 1), named as TotalSegmentator v2 does."""
@@ -65,12 +67,62 @@ def register_bones(
     pose of the nearest bone that was. LabelsMismatch when a bone is not in the map,
     GeometryMissing when the start's camera is not of the radiograph's size.
     """
-    from threadpoolctl import threadpool_limits
-
     patient = _make_patient(volume, labels, radiograph, start, bones=bones, options=options or RegistrationOptions())
     # Windows are small: BLAS threads would wait for each other longer than they work.
     with threadpool_limits(1, user_api="blas"):
         return _registered(patient)
+
+
+@dataclass(frozen=True)
+class FreeRegistrations:
+    """Registrations with a refined source-detector distance: where they start from with it, and the estimate itself."""
+
+    found: Registrations
+    start: ProjectionGeometry
+    estimate: SddEstimate
+
+
+def register_bones_free_sdd(
+    volume: Volume,
+    labels: LabelMap,
+    radiograph: Radiograph,
+    start: ProjectionGeometry,
+    *,
+    bones: Sequence[str] = DEFAULT_BONES,
+    options: RegistrationOptions | None = None,
+) -> FreeRegistrations:
+    """As `register_bones`, with the source-detector distance refined on the bones that converged at the given one.
+
+    Where the image determines it all bones are registered again with it, and the standard errors of their depths
+    include its own; where not, the registrations at the given distance stand and the estimate says why.
+    """
+    options = options or RegistrationOptions()
+    patient = _make_patient(volume, labels, radiograph, start, bones=bones, options=options)
+    with threadpool_limits(1, user_api="blas"):
+        found = _registered(patient)
+        placed = tuple((patient.bones[n], one.camera_from_world) for n, one in found.items() if one.converged)
+        estimate = refine_sdd(patient.levels[-1], placed)
+    if not estimate.determined:
+        return FreeRegistrations(found, start, estimate)
+    ratio = estimate.sdd_mm / estimate.given_mm
+    deeper = rigid_matrix(np.eye(3), np.array([0.0, 0.0, (ratio - 1.0) * _depth_mm(patient)]))
+    camera = replace(start.camera, sdd_mm=estimate.sdd_mm)
+    moved_start = replace(start, camera=camera, camera_from_world=deeper @ start.camera_from_world)
+    again = register_bones(volume, labels, radiograph, moved_start, bones=bones, options=options)
+    share = estimate.standard_error_mm / estimate.sdd_mm
+    wider = {name: _with_depth_error(patient.bones[name], one, share) for name, one in again.items()}
+    return FreeRegistrations(wider, moved_start, estimate)
+
+
+def _depth_mm(patient: _Patient) -> float:
+    return float(transform_points(patient.start, patient.whole.pivot_world_mm)[2])
+
+
+def _with_depth_error(body: Body, result: BoneRegistration, share: float) -> BoneRegistration:
+    """A registration whose depth is also uncertain by a share of itself."""
+    depth_mm = float(transform_points(result.camera_from_world, body.pivot_world_mm)[2])
+    wider = float(np.hypot(result.uncertainty.depth_mm, share * depth_mm))
+    return replace(result, uncertainty=replace(result.uncertainty, depth_mm=wider))
 
 
 def _registered(patient: _Patient) -> Registrations:

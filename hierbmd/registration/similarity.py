@@ -49,6 +49,8 @@ class Target:
 class Fit:
     """A pose's residual (2m,), its derivative (2m, 6) by the twist of rigid.moved(), and what they say.
 
+    Whatever else was asked for by its derivative of the image stands in further columns.
+
     `cost` is the squared residual over the squared observation, 0 to 1; `similarity` the partial correlation of the
     bone given the background; `gain` the mean gain, negative when the contrast is inverted.
     """
@@ -61,7 +63,7 @@ class Fit:
 
 
 def fit(target: Target, image: NDArray[np.float32], jacobian: NDArray[np.float32]) -> Fit:
-    """Compare a bone's projection (H, W) and its pose Jacobian (H, W, 6) with the target.
+    """Compare a bone's projection (H, W) and its Jacobian (H, W, 6 or more) with the target.
 
     The residual is normalised to the observation's length, so that costs at different scales compare. A window
     without gradients, or a projection that leaves it, has cost one and a zero Jacobian.
@@ -69,7 +71,7 @@ def fit(target: Target, image: NDArray[np.float32], jacobian: NDArray[np.float32
     norm = float(np.linalg.norm(target.observed))
     bone = target.gather(image)
     if norm == 0.0 or not np.any(bone):
-        return Fit(target.observed / (norm or 1.0), np.zeros((bone.size, 6)), 1.0, 0.0, 0.0)
+        return Fit(target.observed / (norm or 1.0), np.zeros((bone.size, jacobian.shape[-1])), 1.0, 0.0, 0.0)
     observed = target.observed / norm
     columns = (target.gains * (bone + target.background)).T
     basis, triangle = np.linalg.qr(columns)

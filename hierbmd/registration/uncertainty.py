@@ -38,17 +38,22 @@ def pose_covariance(target: Target, fit: Fit) -> Matrix | None:
     curvature = normal / np.outer(scale, scale)
     if np.linalg.eigvalsh(curvature)[0] < 1e-8:
         return None
-    scores = _block_scores(target.inside, fit)[..., axes]
-    count = int(np.count_nonzero(np.any(scores != 0, axis=2)))
+    meat, count = score_covariance(target, fit)
     if count <= 6:
         return None
     inverse = np.linalg.inv(curvature) / np.outer(scale, scale)
-    kernel = np.array([0.5, 1.0, 0.5])
-    near = ndimage.convolve1d(ndimage.convolve1d(scores, kernel, axis=0, mode="constant"), kernel, 1, mode="constant")
-    meat = np.einsum("ijp,ijq->pq", scores, near)
+    meat = meat[np.ix_(axes, axes)]
     covariance = np.zeros((6, 6))
     covariance[np.ix_(axes, axes)] = inverse @ meat @ inverse * count / (count - 6)
     return covariance
+
+
+def score_covariance(target: Target, fit: Fit) -> tuple[Matrix, int]:
+    """The covariance of a fit's score, one row and column a column of its Jacobian, and how many blocks made it."""
+    scores = _block_scores(target.inside, fit)
+    kernel = np.array([0.5, 1.0, 0.5])
+    near = ndimage.convolve1d(ndimage.convolve1d(scores, kernel, axis=0, mode="constant"), kernel, 1, mode="constant")
+    return np.einsum("ijp,ijq->pq", scores, near), int(np.count_nonzero(np.any(scores != 0, axis=2)))
 
 
 def _moving(beam: Beam) -> list[int]:
@@ -57,10 +62,10 @@ def _moving(beam: Beam) -> list[int]:
 
 
 def _block_scores(inside: NDArray[np.bool_], fit: Fit) -> NDArray[np.float64]:
-    """The score (sum of Jacobian times residual) of each block, (rows, columns, 6)."""
+    """The score (sum of Jacobian times residual) of each block, (rows, columns, 6 or more)."""
     rows, columns = np.nonzero(inside)
     shape = tuple(n // _BLOCK_PX + 1 for n in inside.shape)
-    scores = np.zeros((*shape, 6))
+    scores = np.zeros((*shape, fit.jacobian.shape[1]))
     np.add.at(
         scores,
         (np.tile(rows // _BLOCK_PX, 2), np.tile(columns // _BLOCK_PX, 2)),
