@@ -62,7 +62,8 @@ def noise_gain(kernel: Kernel) -> float:
 def reconstructed(image: Image, pixel_mm: float, kernel: Kernel) -> Image:
     """An image of pixel means, (nx, ny), as the kernel shows it at the pixels' centres.
 
-    The pixel's own box is undone, so that what is left is the kernel's MTF up to the Nyquist frequency. The mean stays.
+    The pixel's own box is undone, so that what is left is the kernel's MTF up to the Nyquist frequency; but where the
+    pixels are coarser than the kernel, nothing is lifted above the MTF's peak. The mean stays.
     """
     shape = _padded_shape(image.shape)
     padded = np.pad(image, [(_PAD_PX, n - m - _PAD_PX) for n, m in zip(shape, image.shape, strict=True)], mode="edge")
@@ -96,7 +97,8 @@ def _frequencies(shape: tuple[int, int], pixel_mm: float) -> tuple[Floats, Float
 def _transfer(shape: tuple[int, int], pixel_mm: float, kernel: Kernel) -> Image:
     fx, fy = _frequencies(shape, pixel_mm)
     box = np.sinc(fx * pixel_mm) * np.sinc(fy * pixel_mm)
-    return np.asarray(kernel.mtf(np.hypot(fx, fy)) / box, dtype=np.float32)
+    peak = float(np.max(kernel.mtf(np.linspace(0.0, kernel.tenth_per_mm, 1001))))
+    return np.asarray(np.minimum(kernel.mtf(np.hypot(fx, fy)) / box, peak), dtype=np.float32)
 
 
 @cache

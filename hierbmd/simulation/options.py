@@ -167,6 +167,11 @@ class ScanOptions:
             raise BadConfig("no CT beam at this voltage", where=f"kvp {self.kvp:g}", mend="give 80 to 140 kVp")
         if self.padding_hu not in (None, -1024, -2048):
             raise BadConfig("not a padding value", where=f"padding_hu {self.padding_hu}", mend="-1024 or -2048")
+        if self.kernel not in ("none", "soft", "standard", "sharp") or self.profile not in ("rectangle", "bell"):
+            where = f"kernel {self.kernel}, profile {self.profile}"
+            raise BadConfig(
+                "no kernel or profile of this name", where=where, mend="soft, standard, sharp; rectangle, bell"
+            )
         for name, low, high in (("pixel_mm", 0.1, 6), ("fov_mm", 50, 1000), ("interval_mm", 0.1, 20)):
             self._require(name, low, high)
         for name, high in (("thickness_mm", 20), ("phantom_tilt_deg", 10), ("phantom_shift_mm", 60)):
