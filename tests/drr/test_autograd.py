@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 
 import numpy as np
 import pytest
 import torch
 
 from hierbmd.drr.autograd import project
+from hierbmd.drr.autograd_volume import Structures, project_volumes
 from hierbmd.drr.projector import make_projector
+from hierbmd.drr.views import Intrinsics
+from hierbmd.errors import BadConfig
 from hierbmd.geometry import Motion, Placement, View
 
 
@@ -96,3 +101,54 @@ def test_gradient_descent_finds_the_pose(blob_scene, small_camera, starts):
 
     optimizer.step(closure)
     assert float(closure().detach()) < 0.02 * first
+
+
+def test_nothing_kept_gives_the_gradients_of_everything_kept(blob_scene, small_camera, starts):
+    projector = make_projector(blob_scene)
+    found = []
+    for recompute in (False, True):
+        poses = starts.clone().requires_grad_()
+        sdd_mm = torch.tensor(small_camera.sdd_mm, dtype=torch.float64, requires_grad=True)
+        images = project(projector, small_camera, poses, intrinsics=Intrinsics(sdd_mm), recompute=recompute)
+        images.square().sum().backward()
+        found.append((poses.grad, sdd_mm.grad))
+    for kept, again in zip(*found, strict=True):
+        torch.testing.assert_close(kept, again, rtol=1e-6, atol=0)
+
+
+def test_compiled_whole_it_gives_the_same_gradients(blob_scene, small_camera, starts):
+    projector = make_projector(blob_scene)
+
+    def loss(poses):
+        return (project(projector, small_camera, poses) * 2).square().sum()
+
+    plain, compiled = starts.clone().requires_grad_(), starts.clone().requires_grad_()
+    loss(plain).backward()
+    torch.compile(loss, fullgraph=True, backend="aot_eager")(compiled).backward()
+    torch.testing.assert_close(plain.grad, compiled.grad)
+
+
+def test_a_projector_that_is_dropped_is_gone(blob_scene, small_camera, starts):
+    projector = make_projector(blob_scene)
+    project(projector, small_camera, starts)
+    alive = weakref.ref(projector)
+    del projector
+    gc.collect()
+    assert alive() is None
+
+
+def test_volumes_with_a_pose_each_project_as_their_scenes_do(blob_scene, small_camera, starts):
+    values = torch.from_numpy(np.stack([blob_scene.values, blob_scene.values[::-1].copy()]))
+    structures = Structures(torch.from_numpy(blob_scene.channels), len(blob_scene.structures))
+    images = project_volumes(values, blob_scene.grid, small_camera, starts, structures=structures)
+    for image, volume, pose in zip(images.numpy(), values.numpy(), starts.numpy(), strict=True):
+        scene = dataclasses.replace(blob_scene, values=volume)
+        assert np.array_equal(image, make_projector(scene).image(small_camera, pose))
+
+
+def test_volumes_that_do_not_fit_are_refused(blob_scene, small_camera, starts):
+    values = torch.zeros(3, *blob_scene.values.shape)
+    with pytest.raises(BadConfig, match="3 volumes on 1 grids for 2 poses"):
+        project_volumes(values, blob_scene.grid, small_camera, starts)
+    with pytest.raises(BadConfig, match="do not fit the grid"):
+        project_volumes(torch.zeros(2, 2, 2), blob_scene.grid, small_camera, starts)
