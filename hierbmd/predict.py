@@ -32,13 +32,14 @@ _LEAST_COVER = 0.9
 class Prediction:
     """What a model says of one side: the density image (H, W) in g/cm2, the BMD, and where it saw the region.
 
-    `region_mask` (H, W) bool is on the density image's lattice. `flags` are sentences on how the radiograph is unlike
+    `density` and `region_mask` (H, W) bool, on the density image's lattice, are None from a model that gives a value
+    alone (direct regression). `flags` are sentences on how the radiograph is unlike
     those that the model learned from.
     """
 
-    density: DensityMap
+    density: DensityMap | None
     bmd: Bmd
-    region_mask: NDArray[np.bool_]
+    region_mask: NDArray[np.bool_] | None
     flags: tuple[str, ...] = field(default=())
 
 
@@ -70,7 +71,6 @@ class NetworkPredictor:
             value, output = read if self.card.stage == "regress" else (read.region_mean, read)
         assert self.card.readout is not None
         bmd_g_cm2 = max(self.card.readout.slope * float(value[0]) + self.card.readout.intercept, 0.0)
-        areal = output.areal[0, 0].clamp_min(0.0).numpy()
         bmd = Bmd(
             bmd_g_cm2,
             self.card.region,
@@ -78,6 +78,9 @@ class NetworkPredictor:
             self.card.material,
             self.card.readout.interval(bmd_g_cm2),
         )
+        if output is None:
+            return Prediction(None, bmd, None, _flags(half, self.card))
+        areal = output.areal[0, 0].clamp_min(0.0).numpy()
         density = DensityMap(areal, half.geometry.camera.pixel_mm, self.card.region, self.card.material)
         return Prediction(density, bmd, output.mask_logits[0, 0].numpy() > 0, _flags(half, self.card))
 
@@ -105,9 +108,10 @@ def predict_radiograph(radiograph: Radiograph, predictor: Predictor, side: Side)
     half = half_radiograph(radiograph, side, predictor.card.frame)
     prediction = predictor.predict_half(half)
     upright = half.geometry.upright
-    density = replace(prediction.density, areal_g_cm2=upright(prediction.density.areal_g_cm2))
-    flags = (*prediction.flags, *_pixel_flags(radiograph, half))
-    turned = replace(prediction, density=density, region_mask=upright(prediction.region_mask), flags=flags)
+    turned = replace(prediction, flags=(*prediction.flags, *_pixel_flags(radiograph, half)))
+    if prediction.density is not None and prediction.region_mask is not None:
+        density = replace(prediction.density, areal_g_cm2=upright(prediction.density.areal_g_cm2))
+        turned = replace(turned, density=density, region_mask=upright(prediction.region_mask))
     return turned, half
 
 

@@ -30,6 +30,7 @@ class HeadOptions:
     bmd_weight: float = option("weight of the value's loss, the absolute difference in g/cm2", 100.0)
     hidden: int = option("width of the head", 32)
     from_readout: bool = option("correct stage 2's readout; otherwise give the value by itself", True)
+    from_region: bool = option("average the encoder's features over the measured region, too", True)
     freeze_generator: bool = option("train the head alone", False)
 
 
@@ -71,9 +72,18 @@ class Regress(StageModule):
         """Put the head on stage 2's network, starting from its recalibrated readout."""
         density = self._density(begin)
         head = self.head
+        # What was never taught is not shown: without a start and without an image loss there is no density image.
+        image = begin.start is not None or self.weights.any or head.from_readout or head.from_region
         self.network = BmdNet(
-            density, hidden=head.hidden, from_readout=head.from_readout, mean_g_cm2=begin.mean_bmd_g_cm2
+            density,
+            hidden=head.hidden,
+            from_readout=head.from_readout,
+            from_region=head.from_region,
+            image=image,
+            mean_g_cm2=begin.mean_bmd_g_cm2,
         )
+        if not image:
+            density.freeze_decoder()
         if head.from_readout and begin.start is not None and begin.start.card.readout is not None:
             readout = begin.start.card.readout
             self.network.set_readout(readout.slope, readout.intercept)
@@ -93,7 +103,7 @@ class Regress(StageModule):
             raise BadConfig("no generator is configured", mend="set model.generator in the YAML")
         return DensityNet(self.fresh_generator, (begin.data.region,), mask=True)
 
-    def bmd_of(self, radiograph: Tensor) -> tuple[Tensor, DensityOutput]:
+    def bmd_of(self, radiograph: Tensor) -> tuple[Tensor, DensityOutput | None]:
         """The network's value and density output."""
         value, output = self.network(radiograph)
         return value, output
@@ -109,7 +119,7 @@ class Regress(StageModule):
         value, output = self.bmd_of(batch["radiograph"])
         bmd = functional.l1_loss(value, batch["bmd"])
         total, parts = self.head.bmd_weight * bmd, {"bmd": bmd}
-        if not self.head.freeze_generator:
+        if output is not None and not self.head.freeze_generator:
             images = losses.image_losses(self.weights, output, batch["region"], mask=batch["mask"])
             parts |= images
             total = total + losses.weighted_sum(self.weights, images) if images else total
@@ -119,5 +129,7 @@ class Regress(StageModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the value's and the image's error on patients held out."""
         value, output = self.bmd_of(batch["radiograph"])
-        parts = {"bmd": functional.l1_loss(value, batch["bmd"]), "l1": losses.l1(output.areal, batch["region"])}
+        parts = {"bmd": functional.l1_loss(value, batch["bmd"])}
+        if output is not None:
+            parts["l1"] = losses.l1(output.areal, batch["region"])
         self.report("val", parts, batch)

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Case:
-    """One image: its record, what the model read, and the predicted and true density images, (H, W) g/cm2."""
+    """One image: its record, what the model read, and its density images, (H, W) g/cm2; a model may predict none."""
 
     record: PairRecord
     bmd: Bmd
-    density: DensityMap
+    density: DensityMap | None
     pair: TrainingPair
 
 

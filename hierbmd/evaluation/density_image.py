@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ class DensityImageFigures:
     def as_row(self) -> dict[str, float | None]:
         """The figures by name."""
         return asdict(self)
+
+
+DENSITY_FIGURES = tuple(field.name for field in fields(DensityImageFigures))
 
 
 def density_image_figures(predicted: Image, true: Image, *, region: Mask, peak_g_cm2: float) -> DensityImageFigures:

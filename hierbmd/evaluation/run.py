@@ -12,7 +12,7 @@ from hierbmd.data.pairs import PairRecord
 from hierbmd.data.splits import SplitMember, check_leaks
 from hierbmd.errors import BadManifest
 from hierbmd.evaluation.cases import Case, Readings, predicted_cases, shown_pair_ids
-from hierbmd.evaluation.density_image import density_image_figures
+from hierbmd.evaluation.density_image import DENSITY_FIGURES, density_image_figures
 from hierbmd.evaluation.estimate import CONFIDENCE
 from hierbmd.evaluation.options import EvaluationOptions
 from hierbmd.evaluation.summary import Row, summary
@@ -60,7 +60,7 @@ def evaluate(
             learnt_g_cm2.append(case.bmd.value_g_cm2)
         else:
             rows.append(_row(case, options.reference, peak_g_cm2))
-            if case.record.pair_id in to_show:
+            if case.density is not None and case.record.pair_id in to_show:
                 shown[case.record.pair_id] = case.density
         on_image(done, len(training) + len(records))
     test = Readings.of(records, [row["bmd_predicted_g_cm2"] for row in rows])
@@ -86,9 +86,6 @@ def _row(case: Case, reference_name: ReferenceName, peak_g_cm2: float) -> Row:
     record, reference = case.record, REFERENCES[reference_name]
     low_g_cm2, high_g_cm2 = case.bmd.interval_g_cm2 or (None, None)
     t_predicted, t_reference = (reference.t_score(x) for x in (case.bmd.value_g_cm2, record.bmd_g_cm2))
-    figures = density_image_figures(
-        case.density.areal_g_cm2, case.pair.region, region=case.pair.region_mask > 0, peak_g_cm2=peak_g_cm2
-    )
     return {
         "pair_id": record.pair_id,
         "subject": record.subject,
@@ -102,9 +99,18 @@ def _row(case: Case, reference_name: ReferenceName, peak_g_cm2: float) -> Row:
         "t_score_predicted": t_predicted,
         "class_reference": DensityClass.of(t_reference).value,
         "class_predicted": DensityClass.of(t_predicted).value,
-        **figures.as_row(),
+        **_image_figures(case, peak_g_cm2),
         "research_use_only": RESEARCH_USE_ONLY,
     }
+
+
+def _image_figures(case: Case, peak_g_cm2: float) -> dict[str, float | None]:
+    """How near the predicted density image is; every figure None for a model that predicts none."""
+    if case.density is None:
+        return dict.fromkeys(DENSITY_FIGURES)
+    return density_image_figures(
+        case.density.areal_g_cm2, case.pair.region, region=case.pair.region_mask > 0, peak_g_cm2=peak_g_cm2
+    ).as_row()
 
 
 def _provenance(dataset: Dataset, options: EvaluationOptions) -> dict[str, Any]:

@@ -17,13 +17,24 @@ RESULT_FILE = "prediction.json"
 
 
 def write_prediction(
-    folder: str | Path, result: Mapping[str, Any], density: DensityMap, *, radiograph: NDArray[np.float32], title: str
+    folder: str | Path,
+    result: Mapping[str, Any],
+    density: DensityMap | None,
+    *,
+    radiograph: NDArray[np.float32],
+    title: str,
 ) -> None:
     """Write a prediction: the density image in g/cm2, a picture of it beside its half radiograph, and the result last.
 
-    `density` and `radiograph` (H, W) are in the look of the whole radiograph.
+    `density` and `radiograph` (H, W) are in the look of the whole radiograph. A model without a density image leaves
+    the result alone, and takes away what another left in the folder.
     """
     folder = Path(folder)
+    if density is None:
+        for name in ("density.mha", "density.png"):
+            (folder / name).unlink(missing_ok=True)
+        write_json(folder / RESULT_FILE, dict(result))
+        return
     metadata = {
         "quantity": "areal bone mineral density, predicted",
         "unit": "g/cm2",

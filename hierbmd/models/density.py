@@ -64,6 +64,11 @@ class DensityNet(nn.Module):
         """(B, 1, H, W) to areal densities (B, C, H, W) in g/cm2 and the region's logits."""
         return self.decode(self.encode(radiograph), radiograph.shape[-2:])
 
+    def freeze_decoder(self) -> None:
+        """Leave training what only the image needs: the decoder and the heads."""
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name.startswith("generator.") and not self.generator.decodes(name[10:]))
+
     def carry_from(self, source: DensityNet, *, channel: str) -> None:
         """Start from another stage's network: the whole generator, and for each structure the head of the same name.
 

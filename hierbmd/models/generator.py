@@ -13,10 +13,11 @@ class Generator(nn.Module, abc.ABC):
 
     `settings` are the constructor's arguments, so that a card can say how to build it again; `feature_channels` are
     the channels of each encoder feature, finest first, `out_channels` those of the feature image, and `multiple_px` the
-    number that height and width must be a multiple of.
+    number that height and width must be a multiple of. `decoder` names the modules that only `decode` uses.
     """
 
     settings: dict[str, Any]
+    decoder: tuple[str, ...]
     feature_channels: tuple[int, ...]
     out_channels: int
     multiple_px: int
@@ -28,6 +29,10 @@ class Generator(nn.Module, abc.ABC):
     @abc.abstractmethod
     def decode(self, features: list[Tensor]) -> Tensor:
         """The feature image (B, out_channels, H, W) from the encoder's features."""
+
+    def decodes(self, parameter: str) -> bool:
+        """Whether a parameter, by its name in this module, is the decoder's alone."""
+        return parameter.split(".", maxsplit=1)[0] in self.decoder
 
     def forward(self, image: Tensor) -> Tensor:
         """Decode what was encoded: (B, 1, H, W) to (B, out_channels, H, W)."""

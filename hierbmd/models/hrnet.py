@@ -26,6 +26,8 @@ class HRNet(Generator):
     mixes them by a 1x1 convolution and returns to full resolution by sub-pixel convolution.
     """
 
+    decoder = ("mix", "finish")
+
     def __init__(
         self,
         width: int = 18,

@@ -6,7 +6,7 @@ Images are areal density in g/cm2, (B, C, H, W), one channel a structure.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from monai.losses import DiceCELoss, PatchAdversarialLoss
@@ -30,6 +30,11 @@ class LossWeights:
     intensity_sum: float = option("object-wise difference of intensity sums, g/cm2 per pixel", 0.0)
     mask: float = option("Dice and cross-entropy of the measured region's mask", 0.0)
     region_mean: float = option("absolute difference of the mean over the region, g/cm2", 0.0)
+
+    @property
+    def any(self) -> bool:
+        """Whether any loss counts."""
+        return any(getattr(self, field.name) > 0 for field in fields(self))
 
     @property
     def needs_discriminator(self) -> bool:

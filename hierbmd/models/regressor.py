@@ -12,23 +12,33 @@ from hierbmd.models.density import DensityNet, DensityOutput
 class BmdNet(nn.Module):
     """A regression head on the encoder of a density network, which it carries along for the density image.
 
-    Every encoder feature is averaged twice, over the image and over the measured region as the network sees it, and two
-    linear layers turn the averages into a correction of the region's mean, in g/cm2. The last layer starts at zero, so
-    that training starts from the second stage's readout. Without `from_readout` it gives the value by itself, and
-    starts at `mean_g_cm2`, the training patients' mean.
+    Every encoder feature is averaged over the image and, `from_region`, over the measured region as the network sees
+    it, and two linear layers turn the averages into a correction of the region's mean, in g/cm2. The last layer starts
+    at zero, so that training starts from the second stage's readout. Without `from_readout` it gives the value by
+    itself, and starts at `mean_g_cm2`, the training patients' mean. Without `image` the decoder, which then nothing
+    asks, is left out: there is a value and no density image. ValueError when what is asked for needs that image.
     """
 
     scale: Tensor
     offset: Tensor
 
     def __init__(
-        self, density: DensityNet, *, hidden: int = 32, from_readout: bool = True, mean_g_cm2: float = 0.0
+        self,
+        density: DensityNet,
+        *,
+        hidden: int = 32,
+        from_readout: bool = True,
+        from_region: bool = True,
+        image: bool = True,
+        mean_g_cm2: float = 0.0,
     ) -> None:
         super().__init__()
-        self.settings = {"hidden": hidden, "from_readout": from_readout}
+        if not image and (from_readout or from_region):
+            raise ValueError("a head that reads the image or the region needs the image")
+        self.settings = {"hidden": hidden, "from_readout": from_readout, "from_region": from_region, "image": image}
         self.density = density
-        self.from_readout = from_readout
-        pooled = 2 * sum(density.generator.feature_channels)
+        self.from_readout, self.from_region, self.image = from_readout, from_region, image
+        pooled = (1 + from_region) * sum(density.generator.feature_channels)
         self.norm = nn.LayerNorm(pooled)
         self.hidden = nn.Linear(pooled, hidden)
         self.value = nn.Linear(hidden, 1)
@@ -42,22 +52,27 @@ class BmdNet(nn.Module):
         self.scale.fill_(slope)
         self.offset.fill_(intercept)
 
-    def forward(self, radiograph: Tensor) -> tuple[Tensor, DensityOutput]:
-        """BMD (B,) in g/cm2 and the density output of a radiograph (B, 1, H, W)."""
+    def forward(self, radiograph: Tensor) -> tuple[Tensor, DensityOutput | None]:
+        """BMD (B,) in g/cm2 and the density output, None without an image, of a radiograph (B, 1, H, W)."""
         features = self.density.encode(radiograph)
-        output = self.density.decode(features, radiograph.shape[-2:])
-        correction = self.value(functional.leaky_relu(self.hidden(self.norm(self._pooled(features, output))), 0.1))[
-            :, 0
-        ]
-        base = self.offset + self.scale * output.region_mean if self.from_readout else self.offset
-        return base + correction, output
+        output = self.density.decode(features, radiograph.shape[-2:]) if self.image else None
+        pooled = self.norm(self._pooled(features, output))
+        value = self.offset + self.value(functional.leaky_relu(self.hidden(pooled), 0.1))[:, 0]
+        if self.from_readout:
+            assert output is not None
+            value = value + self.scale * output.region_mean
+        return value, output
 
-    def _pooled(self, features: list[Tensor], output: DensityOutput) -> Tensor:
-        assert output.mask_logits is not None
-        inside = torch.sigmoid(output.mask_logits)
+    def _pooled(self, features: list[Tensor], output: DensityOutput | None) -> Tensor:
+        inside = None
+        if self.from_region:
+            assert output is not None
+            assert output.mask_logits is not None
+            inside = torch.sigmoid(output.mask_logits)
         means = []
         for feature in features:
-            weight = functional.adaptive_avg_pool2d(inside, (feature.shape[-2], feature.shape[-1]))
-            over_region = (feature * weight).sum((-2, -1)) / weight.sum((-2, -1)).clamp_min(1e-3)
-            means += [feature.mean((-2, -1)), over_region]
+            means.append(feature.mean((-2, -1)))
+            if inside is not None:
+                weight = functional.adaptive_avg_pool2d(inside, (feature.shape[-2], feature.shape[-1]))
+                means.append((feature * weight).sum((-2, -1)) / weight.sum((-2, -1)).clamp_min(1e-3))
         return torch.cat(means, dim=1).float()

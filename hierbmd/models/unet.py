@@ -23,6 +23,8 @@ class UNet(Generator):
     "batch" or "group".
     """
 
+    decoder = ("up", "finish")
+
     def __init__(
         self, widths: Sequence[int] = (16, 32, 64, 128), stem_stride: int = 1, norm: str = "batch", dropout: float = 0.0
     ) -> None:

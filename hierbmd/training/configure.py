@@ -80,12 +80,15 @@ def configured(stage_class: type[LightningModule], arguments: Sequence[str]) -> 
 
 
 def config_path(name: str | Path) -> Path:
-    """A configuration file: a path as given, or the name of one that comes with the package ("smoke", "smoke.yaml")."""
+    """A configuration file: a path as given, or the name of one that comes with the package.
+
+    As "smoke", "smoke.yaml" or "comparison/single_stage"; BadConfig when there is none of that name.
+    """
     path = Path(name)
     if path.is_file():
         return path
-    packaged = Path(str(resources.files("hierbmd.configs"))) / path.with_suffix(".yaml").name
-    if len(path.parts) == 1 and packaged.is_file():
+    packaged = Path(str(resources.files("hierbmd.configs"))) / path.with_suffix(".yaml")
+    if not path.is_absolute() and ".." not in path.parts and packaged.is_file():
         return packaged
     raise BadConfig("no such configuration", where=name, mend="give a YAML file, or smoke for a run of seconds")
 

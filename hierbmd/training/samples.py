@@ -32,8 +32,9 @@ class Samples(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw, when it is time."""
         epoch = trainer.current_epoch + 1
+        shows = not isinstance(pl_module.network, BmdNet) or pl_module.network.image
         due = epoch == trainer.max_epochs or (self.every > 0 and epoch % self.every == 0)
-        if due and self.batch is not None and trainer.is_global_zero:
+        if shows and due and self.batch is not None and trainer.is_global_zero:
             self._draw(pl_module, self.batch, self.folder / f"epoch_{epoch:04d}.png")
 
     def _draw(self, module: LightningModule, batch: Batch, path: Path) -> None:

@@ -75,8 +75,8 @@ class StageModule(LightningModule, abc.ABC):
         """Build the network, from the start's weights where there is one; BadConfig or WrongWeights when it cannot."""
 
     @abc.abstractmethod
-    def bmd_of(self, radiograph: Tensor) -> tuple[Tensor, DensityOutput] | None:
-        """Uncalibrated BMD (B,) in g/cm2 and the density output, or None for a stage without a BMD."""
+    def bmd_of(self, radiograph: Tensor) -> tuple[Tensor, DensityOutput | None] | None:
+        """Uncalibrated BMD (B,) in g/cm2 and the density output, if any; None for a stage without a BMD."""
 
     @property
     def structures(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,9 @@ def test_a_missing_configuration_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match="no such configuration"):
         config_path(tmp_path / "none.yaml")
     assert config_path("smoke").name == "smoke.yaml"
+    assert config_path("comparison/single_stage").name == "single_stage.yaml"
+    with pytest.raises(BadConfig, match="no such configuration"):
+        config_path("comparison/../smoke")
 
 
 @pytest.mark.parametrize("stage", ["decompose", "synthesize", "regress"])
@@ -90,4 +94,6 @@ def test_every_stage_configuration_is_whole(stage: str) -> None:
 
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml")), ids=lambda p: p.stem)
 def test_every_overlay_in_the_repository_is_accepted(path: Path) -> None:
-    configure(path.stem.split("-")[0], ["--data.folder=x", f"--config={path}"])  # type: ignore[arg-type]
+    laid_over = re.match(r"# Laid over (\w+)\.yaml", path.read_text())
+    assert laid_over is not None
+    configure(laid_over.group(1), ["--data.folder=x", f"--config={path}"])  # type: ignore[arg-type]
