@@ -41,8 +41,10 @@ class PrepareOptions:
     """How a manifest becomes a training set.
 
     `split_shares` are for train, val and test, given to the subjects for which the manifest names no split. `workers` 0
-    takes every CPU that this process may use. `scheduler` is the address of a Dask cluster whose workers see the same
-    files; it replaces this machine's processes. `decisions` is the file that a person saved on the review page: a pair
+    takes every CPU that this process may use. A row that takes longer than `row_limit_s` or ends its process (a decoder
+    that hangs or crashes) is refused and the rest goes on; None sets no limit, and one worker is then this process.
+    `scheduler` is the address of a Dask cluster whose workers see the same files; it replaces this machine's processes,
+    and their limits are the cluster's. `decisions` is the file that a person saved on the review page: a pair
     that they rejected is refused. BadConfig when a number is out of range.
     """
 
@@ -52,12 +54,15 @@ class PrepareOptions:
     )
     split_seed: int = option("seed of that split", 0)
     workers: int = option("processes; 0 takes every CPU. The files do not depend on it", 1)
+    row_limit_s: float | None = option("a row that takes longer, in seconds, is refused", 3600.0)
     scheduler: str | None = option("address of a Dask cluster that sees the same files, in place of --workers", None)
     decisions: Path | None = option("what a person saved on OUT/review.html: rejected pairs are refused", None)
 
     def __post_init__(self) -> None:
         if self.workers < 0:
             raise BadConfig("workers is below zero", where=f"workers {self.workers}", mend="0 takes every CPU")
+        if self.row_limit_s is not None and self.row_limit_s <= 0:
+            raise BadConfig("the limit is not above zero", where=f"row_limit_s {self.row_limit_s:g}", mend="null: none")
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,7 @@ def _run(
     if options.scheduler is not None:
         done = on_cluster(partial(do, out=out.resolve()), tasks, address=options.scheduler)
     else:
-        done = in_processes(partial(do, out=out), tasks, workers=options.workers)
+        done = in_processes(partial(do, out=out), tasks, workers=options.workers, limit_s=options.row_limit_s)
     for task, result in done:
         yield task, _refused(task, result) if isinstance(result, ProcessDied) else result
 

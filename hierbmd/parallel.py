@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from typing import Any, TypeVar
+
+from pebble import ProcessExpired, ProcessPool
 
 from hierbmd.errors import BadConfig, MissingExtra, ProcessDied
 
@@ -20,28 +22,50 @@ _CONNECT_S = 10
 
 
 def in_processes(
-    do: Callable[[Item], Result], items: Sequence[Item], *, workers: int
+    do: Callable[[Item], Result], items: Sequence[Item], *, workers: int, limit_s: float | None = None
 ) -> Iterator[tuple[Item, Result | ProcessDied]]:
     """Each item with what `do` gives for it, in the order in which they are done; a ProcessDied if its process died.
 
-    `workers` 0 takes every CPU that this process may use, and 1 works in this process. `do` and the items are pickled.
-    What `do` raises goes on to the caller, and the items not begun are left.
+    `workers` 0 takes every CPU that this process may use, and 1 works in this process unless there is a limit. An item
+    that takes longer than `limit_s` has its process killed, which is a death like any other. `do` and the items are
+    pickled. What `do` raises goes on to the caller, and the items not begun are left.
     """
     workers = min(workers or len(os.sched_getaffinity(0)), max(len(items), 1))
-    if workers == 1:
+    if workers == 1 and limit_s is None:
         for item in items:
             yield item, do(item)
         return
-    left = dict(enumerate(items))
+    # Spawned, not forked: a fork of a process whose libraries run threads may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPool(workers, initializer=_be_a_worker, context=context) as pool:
+        # Pickled here, so that an item whose unpickling ends a process does so inside its own task.
+        futures: dict[Future[Any], Item] = {
+            pool.schedule(_do_pickled, args=[pickle.dumps((do, item))], timeout=limit_s): item for item in items
+        }
+        try:
+            for future in as_completed(futures):
+                yield futures[future], _result_of(future, limit_s)
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _do_pickled(task: bytes) -> Any:
+    do, item = pickle.loads(task)
+    return do(item)
+
+
+def _result_of(future: Future[Result], limit_s: float | None) -> Result | ProcessDied:
     try:
-        yield from _in_pool(do, left, workers)
-    except BrokenProcessPool:
-        # A process died (a decoder's crash, or memory). One item a pool from here on shows whose fault it was.
-        for number, item in list(left.items()):
-            try:
-                yield from _in_pool(do, {number: item}, 1)
-            except BrokenProcessPool:
-                yield item, _died()
+        return future.result()
+    except ProcessExpired:
+        return _died()
+    except TimeoutError:
+        if limit_s is None:
+            raise
+        return ProcessDied(
+            f"it took longer than {limit_s:g} s and was stopped", mend="is a file damaged? raise the limit"
+        )
 
 
 def on_cluster(
@@ -85,20 +109,6 @@ def behind(tasks: Iterable[Callable[[], Result]], *, workers: int, waiting: int)
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _in_pool(do: Callable[[Item], Result], left: dict[int, Item], workers: int) -> Iterator[tuple[Item, Result]]:
-    """Do items in processes of one thread each, taking those that are done out of `left`."""
-    # Spawned, not forked: a fork of a process whose libraries run threads may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_be_a_worker) as pool:
-        futures = {pool.submit(do, item): number for number, item in left.items()}
-        try:
-            for future in as_completed(futures):
-                result = future.result()
-                yield left.pop(futures[future]), result
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

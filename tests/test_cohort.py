@@ -19,7 +19,7 @@ from hierbmd.data.halves import HalfFrame
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.drr.projector import make_projector
 from hierbmd.drr.scene import make_scene
-from hierbmd.errors import BadManifest, OutputUnwritable, SplitLeak
+from hierbmd.errors import BadConfig, BadManifest, OutputUnwritable, SplitLeak
 from hierbmd.geometry import Camera, Motion, Placement, Side, View
 from hierbmd.io.atomic import write_json
 from hierbmd.io.calibration_file import write_calibration
@@ -32,7 +32,7 @@ from hierbmd.rigid import transform_points
 
 CAMERA = Camera(1150.0, (128, 128), (3.2, 3.2))
 FRAME = HalfFrame((64, 128), (3.2, 3.2))
-OPTIONS = PrepareOptions(row=RowOptions(pairing=PairingOptions(frame=FRAME)))
+OPTIONS = PrepareOptions(row=RowOptions(pairing=PairingOptions(frame=FRAME)), row_limit_s=None)
 COLUMNS = ("subject", "ct", "labels", "radiograph", "calibration", "view", "side", "pose", "split", "simulated")
 
 
@@ -177,7 +177,9 @@ def test_a_finished_run_is_not_done_again_and_changed_options_or_files_are(two, 
     assert (again.kept_tasks, registrar.calls) == (2, 1)
     assert _content(out) == before
 
-    options = PrepareOptions(row=RowOptions(pairing=PairingOptions(frame=HalfFrame((32, 64), (6.4, 6.4)))))
+    options = PrepareOptions(
+        row=RowOptions(pairing=PairingOptions(frame=HalfFrame((32, 64), (6.4, 6.4)))), row_limit_s=None
+    )
     assert prepare(two, out, options, registrar=registrar).kept_tasks == 0
     assert registrar.calls == 2
     assert read_dataset(out).card.frame.size_px == (32, 64)
@@ -315,13 +317,15 @@ def test_metal_refuses_its_side_alone_unless_it_is_kept_and_flagged(files, tmp_p
     assert (refusal["side"], refusal["stage"]) == ("left", "measure")
     assert "metal" in refusal["reason"]
 
-    keeping = PrepareOptions(row=RowOptions(pairing=PairingOptions(frame=FRAME, keep_metal=True)))
+    keeping = PrepareOptions(row=RowOptions(pairing=PairingOptions(frame=FRAME, keep_metal=True)), row_limit_s=None)
     prepare(manifest, tmp_path / "kept", keeping, registrar=TruePoses())
     assert [record.metal for record in read_dataset(tmp_path / "kept").records] == [True, False]
 
 
 def test_a_region_that_the_radiograph_cuts_off_is_refused(files, tmp_path):
-    narrow = PrepareOptions(row=RowOptions(pairing=PairingOptions(frame=HalfFrame((30, 128), (3.2, 3.2)))))
+    narrow = PrepareOptions(
+        row=RowOptions(pairing=PairingOptions(frame=HalfFrame((30, 128), (3.2, 3.2)))), row_limit_s=None
+    )
     folder = tmp_path / "in"
     shutil.copytree(files, folder)
     with pytest.raises(BadManifest, match=r"not one pair.*of the region is on the left half"):
@@ -378,6 +382,17 @@ def test_a_process_that_dies_is_a_refusal(two, tmp_path):
         prepare(two, tmp_path / "out", dataclasses.replace(OPTIONS, workers=2), registrar=_Bomb())
     rows = _table(tmp_path / "out" / "refusals.csv")
     assert [row["error_class"] for row in rows] == ["ProcessDied", "ProcessDied"]
+
+
+def test_a_row_that_takes_too_long_is_a_refusal(two, tmp_path):
+    """As a decoder that hangs would; no row can be done in a millisecond."""
+    with pytest.raises(BadManifest, match="not one pair"):
+        prepare(two, tmp_path / "out", dataclasses.replace(OPTIONS, row_limit_s=1e-3))
+    rows = _table(tmp_path / "out" / "refusals.csv")
+    assert [row["error_class"] for row in rows] == ["ProcessDied", "ProcessDied"]
+    assert all("took longer than 0.001 s" in row["reason"] for row in rows)
+    with pytest.raises(BadConfig, match="limit"):
+        PrepareOptions(row_limit_s=0.0)
 
 
 def test_a_dask_cluster_gives_the_same_files(two, tmp_path):

@@ -48,6 +48,25 @@ def test_a_death_is_its_own_items_and_the_others_are_done():
     assert sorted(found.values()) == ["1", "3"]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_takes_too_long_is_stopped_and_the_others_are_done(workers):
+    """As a decoder that hangs; one worker is a process of its own then, too."""
+    begun = time.monotonic()
+    found = dict(in_processes(time.sleep, [0.0, 600.0, 0.01], workers=workers, limit_s=1.0))
+    assert time.monotonic() - begun < 60.0
+    assert found[0.0] is None
+    assert found[0.01] is None
+    assert isinstance(found[600.0], ProcessDied)
+    assert "longer than 1 s" in str(found[600.0])
+
+
+def test_a_death_with_a_limit_is_no_death_of_the_caller():
+    bomb = _Bomb()
+    found = {id(item): result for item, result in in_processes(repr, [bomb, 3], workers=1, limit_s=60.0)}
+    assert isinstance(found.pop(id(bomb)), ProcessDied)
+    assert list(found.values()) == ["3"]
+
+
 def test_a_worker_has_one_thread(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     found = dict(in_processes(os.getenv, ["OMP_NUM_THREADS", "NUMBA_NUM_THREADS"], workers=2))

@@ -28,6 +28,7 @@ _SETTINGS = (
     "split_seed",
     "decisions",
     "workers",
+    "row_limit_s",
     "scheduler",
 )
 _NAMES = {"row.pairing.frame.size_px": "frame_px", "row.pairing.frame.pixel_mm": "frame_pixel_mm"}
