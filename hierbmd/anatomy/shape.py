@@ -42,11 +42,15 @@ def solid(mask: Mask) -> Mask:
 
 def box_of(mask: Mask, *, margin: int = 2) -> tuple[slice, slice, slice]:
     """The index box of a mask, grown by `margin` voxels and kept on the grid; BadRegion for an empty mask."""
-    found = ndimage.find_objects(mask.astype(np.uint8))
-    if not found:
+    # The last axis is reduced once, and only for voxels of the rows that hold any: whole CTs come through here often.
+    rows = np.any(mask, axis=2)
+    if not rows.any():
         raise BadRegion("an empty bone mask", mend="check the label map")
+    lines = (rows.any(axis=1), rows.any(axis=0), np.any(mask[rows], axis=0))
+    held = [np.flatnonzero(line) for line in lines]
     first, second, third = (
-        slice(max(s.start - margin, 0), min(s.stop + margin, n)) for s, n in zip(found[0], mask.shape, strict=True)
+        slice(max(int(at[0]) - margin, 0), min(int(at[-1]) + 1 + margin, n))
+        for at, n in zip(held, mask.shape, strict=True)
     )
     return first, second, third
 

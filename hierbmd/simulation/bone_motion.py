@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -32,23 +34,43 @@ def bone_piece(labels: LabelMap, name: str) -> NDArray[np.bool_]:
     return piece
 
 
-def with_moved_bones(basis: Basis, labels: LabelMap, motions: Mapping[str, Matrix]) -> Basis:
-    """The materials with some bones moved, each by its world_from_world (4x4, rigid, LPS mm).
+@dataclass(frozen=True)
+class Loose:
+    """Materials whose bones can be moved again and again: `emptied` without them, each piece as it was cut out."""
 
-    Each bone's voxels are cut out and the hole filled with the soft tissue next to it; the bone is then resampled
-    (trilinear) at its new place and laid over what is there by its share of the voxel, so that nothing tears. Beyond
-    the end of the volume a bone goes on as its last slice: a shaft cut by the scan stays cut at the border only.
-    """
+    basis: Basis
+    emptied: Floats
+    pieces: dict[str, NDArray[np.bool_]]
+
+
+def loosened(basis: Basis, labels: LabelMap, names: Iterable[str]) -> Loose:
+    """Cut bones out and fill the holes with the soft tissue next to them: what every pose of a patient shares."""
     if labels.grid != basis.grid:
         raise LabelsMismatch("the label map is not on the CT's grid", mend="resample it first, read_labels(onto=...)")
-    pieces = {name: bone_piece(labels, name) for name in motions}
+    pieces = {name: bone_piece(labels, name) for name in names}
     if not pieces:
-        return basis
-    holes = np.logical_or.reduce(list(pieces.values()))
-    amounts = _filled(basis.amounts, holes)
-    for name, piece in pieces.items():
-        _lay(amounts, basis, piece, require_rigid(motions[name], where=name))
-    return Basis(amounts, basis.grid)
+        return Loose(basis, basis.amounts, pieces)
+    return Loose(basis, _filled(basis.amounts, np.logical_or.reduce(list(pieces.values()))), pieces)
+
+
+def with_bones_at(loose: Loose, motions: Mapping[str, Matrix]) -> Basis:
+    """The materials with every loosened bone set in at its world_from_world (4x4, rigid, LPS mm).
+
+    A bone is resampled (trilinear) at its new place and laid over what is there by its share of the voxel, so that
+    nothing tears. Beyond the end of the volume a bone goes on as its last slice: a shaft cut by the scan stays cut at
+    the border only.
+    """
+    if not loose.pieces:
+        return loose.basis
+    amounts = loose.emptied.copy()
+    for name, piece in loose.pieces.items():
+        _lay(amounts, loose.basis, piece, require_rigid(motions.get(name, np.eye(4)), where=name))
+    return Basis(amounts, loose.basis.grid)
+
+
+def with_moved_bones(basis: Basis, labels: LabelMap, motions: Mapping[str, Matrix]) -> Basis:
+    """The materials with some bones moved: `loosened`, then `with_bones_at`."""
+    return with_bones_at(loosened(basis, labels, motions), motions)
 
 
 def _filled(amounts: Floats, holes: NDArray[np.bool_]) -> Floats:
@@ -72,24 +94,50 @@ def _lay(amounts: Floats, basis: Basis, piece: NDArray[np.bool_], world_from_wor
     """Resample one piece at its new place into `amounts`, in place."""
     grid, source_box = basis.grid, box_of(piece)
     target_box = _target_box(grid, piece, world_from_world)
-    size = tuple(s.stop - s.start for s in target_box)
-    index = np.stack(np.meshgrid(*[np.arange(s.start, s.stop) for s in target_box], indexing="ij"))
+    # The box around the bone has an empty margin wherever the volume goes on, so the nearest voxel extends only what
+    # the scan cut.
     back = grid.index_from_world @ invert_rigid(world_from_world) @ grid.world_from_index
-    start = np.array([s.start for s in source_box], dtype=np.float64)
-    at = transform_points(back, index.reshape(3, -1).T.astype(np.float64)) - start
-    mask = piece[source_box].astype(np.float32)
-    share = _sampled(mask, at, size)
-    region = amounts[target_box]
-    for channel in range(amounts.shape[3]):
-        moved = _sampled(basis.amounts[source_box][..., channel] * mask, at, size)
-        region[..., channel] = region[..., channel] * (1.0 - share) + moved
+    from_target = back @ _shift([s.start for s in target_box])
+    from_target = _shift([-s.start for s in source_box]) @ from_target
+    _overlay(amounts[target_box], basis.amounts[source_box], piece[source_box], from_target)
 
 
-def _sampled(values: Floats, at: NDArray[np.float64], size: tuple[int, ...]) -> Floats:
-    # The box around the bone has an empty margin wherever the volume goes on, so "nearest" extends only what the scan
-    # cut.
-    sampled = ndimage.map_coordinates(values, at.T, order=1, mode="nearest")
-    return np.asarray(sampled.reshape(size), dtype=np.float32)
+def _shift(by: Sequence[float]) -> Matrix:
+    matrix = np.eye(4)
+    matrix[:3, 3] = by
+    return matrix
+
+
+@njit(cache=True, nogil=True)
+def _overlay(target, source, piece, source_from_target):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """target = target (1 - share) + source, both of the trilinear sample of the piece, by the nearest voxel beyond."""
+    m = source_from_target
+    ni, nj, nk = piece.shape
+    channels = source.shape[3]
+    moved = np.empty(channels, np.float32)
+    for i in range(target.shape[0]):
+        for j in range(target.shape[1]):
+            for k in range(target.shape[2]):
+                x = min(max(m[0, 0] * i + m[0, 1] * j + m[0, 2] * k + m[0, 3], 0.0), ni - 1.0)
+                y = min(max(m[1, 0] * i + m[1, 1] * j + m[1, 2] * k + m[1, 3], 0.0), nj - 1.0)
+                z = min(max(m[2, 0] * i + m[2, 1] * j + m[2, 2] * k + m[2, 3], 0.0), nk - 1.0)
+                a, b, c = int(x), int(y), int(z)
+                share = np.float32(0)
+                moved[:] = 0
+                for corner in range(8):
+                    p, q, r = corner >> 2, (corner >> 1) & 1, corner & 1
+                    if a + p >= ni or b + q >= nj or c + r >= nk or not piece[a + p, b + q, c + r]:
+                        continue
+                    weight = (x - a) if p else 1.0 - (x - a)
+                    weight *= (y - b) if q else 1.0 - (y - b)
+                    weight *= (z - c) if r else 1.0 - (z - c)
+                    share += np.float32(weight)
+                    for channel in range(channels):
+                        moved[channel] += np.float32(weight) * source[a + p, b + q, c + r, channel]
+                if share > 0:
+                    for channel in range(channels):
+                        kept = target[i, j, k, channel] * (np.float32(1) - share)
+                        target[i, j, k, channel] = kept + moved[channel]
 
 
 def _target_box(grid: Grid, piece: NDArray[np.bool_], world_from_world: Matrix) -> tuple[slice, slice, slice]:

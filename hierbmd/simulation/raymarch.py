@@ -53,15 +53,11 @@ def supersampled(camera: Camera, factor: int) -> Camera:
 
 def _content(amounts: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The index box, first and last + 1, of the voxels that hold anything."""
-    held: NDArray[np.bool_] = np.asarray(np.any(amounts != 0, axis=3))
-    first, last = [], []
-    for axis in range(3):
-        line = np.flatnonzero(np.any(held, axis=tuple(a for a in range(3) if a != axis)))
-        if not len(line):
-            raise RaysMissVolume("the volume holds nothing but air", mend="check that its values are HU")
-        first.append(line[0])
-        last.append(line[-1] + 1)
-    return np.array(first), np.array(last)
+    box = np.array([amounts.shape[:3], (0, 0, 0)], dtype=np.int64)
+    _grow_to_content(amounts, box)
+    if box[1, 0] == 0:
+        raise RaysMissVolume("the volume holds nothing but air", mend="check that its values are HU")
+    return box[0], box[1]
 
 
 def _padded(amounts: Floats, first: NDArray[np.int64], last: NDArray[np.int64]) -> Floats:
@@ -95,10 +91,28 @@ def _march(voxels, source, ends, lengths, step_mm, out):  # type: ignore[no-unty
             met = True
             length = (far - near) * lengths[row, column]
             steps = max(int(np.ceil(length / step_mm)), 1)
-            _integrate(voxels, source, direction, near, far, steps, out[row, column])
+            if out.shape[2] == 4:
+                _integrate_four(voxels, source, direction, near, far, steps, out[row, column])
+            else:
+                _integrate(voxels, source, direction, near, far, steps, out[row, column])
             for c in range(out.shape[2]):
                 out[row, column, c] *= length / steps
     return met
+
+
+@njit(cache=True, nogil=True)
+def _grow_to_content(amounts, box):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Grow `box`, (2, 3) as first and last + 1, to every voxel with a channel that is not zero."""
+    for i in range(amounts.shape[0]):
+        for j in range(amounts.shape[1]):
+            for k in range(amounts.shape[2]):
+                held = False
+                for c in range(amounts.shape[3]):
+                    held |= amounts[i, j, k, c] != 0.0
+                if held:
+                    box[0, 0], box[1, 0] = min(box[0, 0], i), max(box[1, 0], i + 1)
+                    box[0, 1], box[1, 1] = min(box[0, 1], j), max(box[1, 1], j + 1)
+                    box[0, 2], box[1, 2] = min(box[0, 2], k), max(box[1, 2], k + 1)
 
 
 @njit(cache=True, nogil=True)
@@ -125,3 +139,42 @@ def _integrate(voxels, source, direction, near, far, steps, sums):  # type: igno
                 + w6 * voxels[i + 1, j + 1, k, c]
                 + w7 * voxels[i + 1, j + 1, k + 1, c]
             )
+
+
+@njit(cache=True, nogil=True)
+def _integrate_four(voxels, source, direction, near, far, steps, sums):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """`_integrate` for four channels: sums stay in registers.
+
+    The arithmetic of a channel is that of `_integrate`, so the two give the same bits.
+    """
+    s0 = s1 = s2 = s3 = np.float32(0)
+    ni, nj, nk = voxels.shape[0] - 2, voxels.shape[1] - 2, voxels.shape[2] - 2
+    for n in range(steps):
+        t = near + (far - near) * (n + 0.5) / steps
+        x, y, z = source[0] + t * direction[0], source[1] + t * direction[1], source[2] + t * direction[2]
+        i, j, k = min(max(int(x), 0), ni), min(max(int(y), 0), nj), min(max(int(z), 0), nk)
+        fx, fy, fz = np.float32(x - i), np.float32(y - j), np.float32(z - k)
+        gx, gy, gz = np.float32(1) - fx, np.float32(1) - fy, np.float32(1) - fz
+        w = (gx * gy * gz, gx * gy * fz, gx * fy * gz, gx * fy * fz)
+        v = (fx * gy * gz, fx * gy * fz, fx * fy * gz, fx * fy * fz)
+        a, b = voxels[i, j, k], voxels[i, j, k + 1]
+        c, d = voxels[i, j + 1, k], voxels[i, j + 1, k + 1]
+        e, f = voxels[i + 1, j, k], voxels[i + 1, j, k + 1]
+        g, h = voxels[i + 1, j + 1, k], voxels[i + 1, j + 1, k + 1]
+        s0 += (
+            w[0] * a[0] + w[1] * b[0] + w[2] * c[0] + w[3] * d[0]
+            + v[0] * e[0] + v[1] * f[0] + v[2] * g[0] + v[3] * h[0]
+        )  # fmt: skip
+        s1 += (
+            w[0] * a[1] + w[1] * b[1] + w[2] * c[1] + w[3] * d[1]
+            + v[0] * e[1] + v[1] * f[1] + v[2] * g[1] + v[3] * h[1]
+        )  # fmt: skip
+        s2 += (
+            w[0] * a[2] + w[1] * b[2] + w[2] * c[2] + w[3] * d[2]
+            + v[0] * e[2] + v[1] * f[2] + v[2] * g[2] + v[3] * h[2]
+        )  # fmt: skip
+        s3 += (
+            w[0] * a[3] + w[1] * b[3] + w[2] * c[3] + w[3] * d[3]
+            + v[0] * e[3] + v[1] * f[3] + v[2] * g[3] + v[3] * h[3]
+        )  # fmt: skip
+    sums[0], sums[1], sums[2], sums[3] = s0, s1, s2, s3

@@ -21,6 +21,7 @@ Floats = NDArray[np.float32]
 
 _FAR_MM = 60.0
 _REACH_MM = 20.0
+_BLOCK = 6
 
 
 @dataclass(frozen=True)
@@ -154,25 +155,49 @@ def _packed(shape: Shape) -> tuple[Any, ...]:
 
 @njit(cache=True)
 def _fill(distance, thickness, origin, step, corners, counts, balls, starts, settings, planes):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0913, PLR0917
+    """Fill the arrays block by block; each block looks at the pieces only that are within reach of some voxel of it."""
     ni, nj, nk = distance.shape
-    p = np.empty(3)
-    for i in range(ni):
-        p[0] = origin[0] + i * step[0]
-        for j in range(nj):
-            p[1] = origin[1] + j * step[1]
-            for k in range(nk):
-                p[2] = origin[2] + k * step[2]
-                d, t = _point(p, corners, counts, balls, starts, settings, planes)
-                distance[i, j, k] = d
-                thickness[i, j, k] = t
+    p, centre = np.empty(3), np.empty(3)
+    near, first = np.empty(len(counts), np.int64), np.empty(len(starts), np.int64)
+    radius = 0.5 * (_BLOCK - 1) * np.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2)
+    for block in np.ndindex((-(-ni // _BLOCK), -(-nj // _BLOCK), -(-nk // _BLOCK))):
+        for axis in range(3):
+            centre[axis] = origin[axis] + (block[axis] * _BLOCK + 0.5 * (_BLOCK - 1)) * step[axis]
+        _near(centre, radius, balls, starts, near, first)
+        for i in range(block[0] * _BLOCK, min(block[0] * _BLOCK + _BLOCK, ni)):
+            p[0] = origin[0] + i * step[0]
+            for j in range(block[1] * _BLOCK, min(block[1] * _BLOCK + _BLOCK, nj)):
+                p[1] = origin[1] + j * step[1]
+                for k in range(block[2] * _BLOCK, min(block[2] * _BLOCK + _BLOCK, nk)):
+                    p[2] = origin[2] + k * step[2]
+                    d, t = _point(p, corners, counts, balls, near, first, settings, planes)
+                    distance[i, j, k] = d
+                    thickness[i, j, k] = t
 
 
 @njit(cache=True)
-def _point(p, corners, counts, balls, starts, settings, planes):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    total, wall = _FAR_MM, 1.0
+def _near(centre, radius, balls, starts, near, first):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """The pieces within reach of a ball, group by group: `near[first[g] : first[g + 1]]`."""
+    found = 0
     for g in range(len(starts) - 1):
-        d, t = _REACH_MM, 1.0
+        first[g] = found
         for n in range(starts[g], starts[g + 1]):
+            away = 0.0
+            for axis in range(3):
+                away += (centre[axis] - balls[n, axis]) ** 2
+            if np.sqrt(away) - balls[n, 3] - radius < _REACH_MM:
+                near[found] = n
+                found += 1
+    first[len(starts) - 1] = found
+
+
+@njit(cache=True)
+def _point(p, corners, counts, balls, near, first, settings, planes):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    total, wall = _FAR_MM, 1.0
+    for g in range(len(first) - 1):
+        d, t = _REACH_MM, 1.0
+        for at in range(first[g], first[g + 1]):
+            n = near[at]
             ball = balls[n]
             away = np.sqrt((p[0] - ball[0]) ** 2 + (p[1] - ball[1]) ** 2 + (p[2] - ball[2]) ** 2) - ball[3]
             if away < d:

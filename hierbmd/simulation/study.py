@@ -34,8 +34,7 @@ from hierbmd.io.geometry_file import geometry_to_json
 from hierbmd.io.image import write_labels, write_volume
 from hierbmd.parallel import in_processes
 from hierbmd.rigid import Matrix
-from hierbmd.simulation.basis import Basis
-from hierbmd.simulation.bone_motion import with_moved_bones
+from hierbmd.simulation.bone_motion import Loose, loosened, with_bones_at
 from hierbmd.simulation.cases import BONES, Case, real_case, virtual_case
 from hierbmd.simulation.morphometry import draw_anatomy
 from hierbmd.simulation.options import PatientOptions, RadiographSimulationOptions, StudyOptions
@@ -121,8 +120,9 @@ def _simulate_subject(index: int, *, out: Path, recipe: Recipe, digest: str) -> 
     write_labels(folder / "labels.nii.gz", case.labels)
     write_volume(folder / "density.nii.gz", case.density)
     write_calibration(folder / "calibration.json", case.calibration)
-    basis = materials_of(case.body, recipe.radiograph)
-    radiographs = [_radiograph(folder, case, basis, recipe, (index, pose)) for pose in range(recipe.study.poses)]
+    femora = [f"femur_{side}" for side in case.hip_centres_world_mm if f"femur_{side}" in case.labels.names_present]
+    loose = loosened(materials_of(case.body, recipe.radiograph), case.labels, femora)
+    radiographs = [_radiograph(folder, case, loose, recipe, (index, pose)) for pose in range(recipe.study.poses)]
     truth = {
         "version": TRUTH_VERSION,
         "simulated": True,
@@ -145,14 +145,14 @@ def _simulate_subject(index: int, *, out: Path, recipe: Recipe, digest: str) -> 
     return case.subject
 
 
-def _radiograph(folder: Path, case: Case, basis: Basis, recipe: Recipe, number: tuple[int, int]) -> dict[str, Any]:
+def _radiograph(folder: Path, case: Case, loose: Loose, recipe: Recipe, number: tuple[int, int]) -> dict[str, Any]:
     """Draw a pose, expose, write the DICOM file; returns what truth.json says of it. `number` is (subject, pose)."""
     index, pose = number
     seed = [recipe.patient.seed, index, 1 + pose]
     rng = np.random.default_rng(seed)
     geometry = draw_geometry(rng, recipe.study, case.scan.grid.centre_world_mm)
     motions = draw_femur_motions(rng, recipe.study, case.hip_centres_world_mm, case.labels.names_present)
-    moved = with_moved_bones(basis, case.labels, motions)
+    moved = with_bones_at(loose, motions)
     exposure_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
     site = site_of(recipe, index)
     exposure = dataclasses.replace(recipe.radiograph, site=site)

@@ -90,3 +90,13 @@ def test_supersampling_splits_each_pixel_evenly():
     points, wide = fine.detector_points_mm(), CAMERA.detector_points_mm()
     assert block_mean(points.astype(np.float32), 3) == pytest.approx(wide, abs=1e-4)
     assert supersampled(CAMERA, 1) == CAMERA
+
+
+def test_four_channels_at_once_are_each_as_if_alone():
+    """The kernel for four channels against the one for any number, to the last bit."""
+    grid = _grid()
+    amounts = np.random.default_rng(3).uniform(0.1, 1.0, (*grid.shape, 4)).astype(np.float32)
+    pose = _pose(grid, Motion(4.0, -7.0, 3.0))
+    four = line_integrals(amounts, grid, CAMERA, pose, step_mm=0.7)
+    two = line_integrals(amounts[..., 2:].copy(), grid, CAMERA, pose, step_mm=0.7)
+    assert np.array_equal(four[..., 2:], two)

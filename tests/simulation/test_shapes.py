@@ -98,3 +98,15 @@ def test_a_box_holds_the_whole_shape_and_none_is_far_away():
     assert inside.any()
     assert not outside.any()
     assert box_of(Shape((group([[500, 0, 0, 5]], [(0,)]),)), grid) is None
+
+
+def test_a_voxel_does_not_depend_on_the_block_it_is_filled_in():
+    """Pieces are passed by where no voxel of a block can feel them: a voxel filled alone has the same bits."""
+    grid = _grid(step_mm=4.0)
+    plate = group([[-20, -20, 0, 3, 2], [20, -20, 0, 3, 1], [0, 20, 0, 3, 3]], [(0, 1, 2)])
+    shape = Shape((plate, chain([[0, 0, -30, 4], [0, 0, 30, 6]]), group([[8, 0, 0, 4]], [(0,)], carve=True)))
+    whole = evaluate(shape, grid, _whole(grid))
+    for at in [(3, 4, 5), (10, 10, 10), (11, 9, 14), (12, 6, 9), (20, 20, 20)]:
+        alone = evaluate(shape, grid, tuple(slice(n, n + 1) for n in at))
+        assert alone.distance_mm[0, 0, 0] == whole.distance_mm[at]
+        assert alone.thickness_mm[0, 0, 0] == whole.thickness_mm[at]
