@@ -192,7 +192,7 @@ def _near(centre, radius, balls, starts, near, first):  # type: ignore[no-untype
 
 
 @njit(cache=True)
-def _point(p, corners, counts, balls, near, first, settings, planes):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _point(p, corners, counts, balls, near, first, settings, planes):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0913, PLR0917
     total, wall = _FAR_MM, 1.0
     for g in range(len(first) - 1):
         d, t = _REACH_MM, 1.0
