@@ -106,6 +106,34 @@ class Uncalibrated(HierbmdError):
     """No density calibration, or one of another material."""
 
 
+class PhantomNotFound(Uncalibrated):
+    """No calibration phantom of this kind in the scan, or one that cannot be read in its voxels."""
+
+
+class RodsOutOfView(Uncalibrated):
+    """Too few whole rods in the field of view for a line with a residual."""
+
+
+class MetalInRods(Uncalibrated):
+    """Metal in a rod, or a rod that is not one material throughout."""
+
+
+class RodsDisagree(Uncalibrated):
+    """Rods that lie on no line: swapped, of another serial or another phantom."""
+
+
+class ImplausibleLine(Uncalibrated):
+    """A fitted line that no scanner gives for this material."""
+
+
+class ScaleDrifts(Uncalibrated):
+    """A Hounsfield scale that changes from slice to slice by more than a line can stand for."""
+
+
+class TissuesNotFound(Uncalibrated):
+    """Reference tissues for an internal calibration that are not in the scan, or do not agree."""
+
+
 class BadRegion(HierbmdError):
     """A bone on which a density-measuring region cannot be placed."""
 

@@ -9,11 +9,38 @@ from hierbmd.data.density import Material
 
 
 @dataclass(frozen=True)
+class Uncertainty:
+    """How sure a fitted line is: standard errors, and the 95 % interval of the slope (Student's t)."""
+
+    slope_se: float
+    intercept_se_mg_cm3: float
+    slope_low: float
+    slope_high: float
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How a scan's scale changes from the first to the last slice that was read, at `z_mm` (first, last).
+
+    `slope_percent` is the change of what 1 mg/cm3 reads, `zero_hu` that of what no mineral reads; each with its
+    standard error. `slices` were read.
+    """
+
+    slope_percent: float
+    slope_percent_se: float
+    zero_hu: float
+    zero_hu_se: float
+    slices: int
+    z_mm: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Calibration:
     """The line rho[mg/cm3] = slope * HU + intercept, of `material`.
 
     `method` says where it came from ("given", "phantom", "internal"). `residual_mg_cm3` is the root mean square over
-    the rods, None where the line was given; `rods` lists what was read.
+    the rods, None where the line was given; `rods` lists what was read. A fitted line says how sure it is and, of a
+    phantom, which it was and how the scale drifts along the scan.
     """
 
     slope: float
@@ -22,3 +49,7 @@ class Calibration:
     method: str = "given"
     residual_mg_cm3: float | None = None
     rods: tuple[dict[str, Any], ...] = field(default=())
+    uncertainty: Uncertainty | None = None
+    drift: Drift | None = None
+    phantom: str = ""
+    notes: tuple[str, ...] = ()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from hierbmd.data.calibration import Calibration
+from hierbmd.data.calibration import Calibration, Drift, Uncertainty
 from hierbmd.data.density import RESEARCH_USE_ONLY, Material
 from hierbmd.errors import BadConfig, Uncalibrated
 from hierbmd.io.atomic import read_json, write_json
@@ -26,6 +27,10 @@ def write_calibration(path: str | Path, calibration: Calibration) -> None:
             "equation": _EQUATION,
             "method": calibration.method,
             "residual_mg_cm3": calibration.residual_mg_cm3,
+            "phantom": calibration.phantom,
+            "uncertainty": None if calibration.uncertainty is None else dataclasses.asdict(calibration.uncertainty),
+            "drift": None if calibration.drift is None else dataclasses.asdict(calibration.drift),
+            "notes": list(calibration.notes),
             "rods": [dict(rod) for rod in calibration.rods],
             "research_use_only": RESEARCH_USE_ONLY,
         },
@@ -50,7 +55,26 @@ def read_calibration(path: str | Path) -> Calibration:
         method=str(value.get("method", "given")),
         residual_mg_cm3=None if residual is None else _number(value, "residual_mg_cm3", path),
         rods=tuple(dict(rod) for rod in value.get("rods") or ()),
+        uncertainty=_part(Uncertainty, value.get("uncertainty"), path),
+        drift=_part(Drift, value.get("drift"), path),
+        phantom=str(value.get("phantom") or ""),
+        notes=tuple(map(str, value.get("notes") or ())),
     )
+
+
+Part = TypeVar("Part", Uncertainty, Drift)
+
+
+def _part(kind: type[Part], value: Any, path: str | Path) -> Part | None:
+    """A part of the file that only a fitted line has; what it holds must be all there."""
+    if value is None:
+        return None
+    try:
+        stored: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in value.items()}
+        return kind(**stored)
+    except (TypeError, AttributeError):
+        what = f"uncalibrated: {kind.__name__.lower()} is not what hierbmd calibrate writes"
+        raise Uncalibrated(what, where=path, mend="calibrate again, or leave it out") from None
 
 
 def _number(value: dict[str, Any], name: str, path: str | Path) -> float:

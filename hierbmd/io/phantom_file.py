@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hierbmd.data.phantoms import Phantom, phantom_from_json, phantom_to_json
+from hierbmd.data.phantoms import Phantom, phantom_from_json, phantom_of_name, phantom_to_json
 from hierbmd.io.atomic import read_json, write_json
+
+
+def named_phantom(name: str | Path) -> Phantom:
+    """A phantom by its name in the table, or the one of a .json file; BadConfig names those there are."""
+    return read_phantom(name) if str(name).endswith(".json") else phantom_of_name(str(name))
 
 
 def read_phantom(path: str | Path) -> Phantom:

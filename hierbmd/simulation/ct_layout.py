@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hierbmd.data.phantoms import Phantom, phantom_of_name
 from hierbmd.data.volume import Volume
 from hierbmd.errors import BadConfig
-from hierbmd.io.phantom_file import read_phantom
+from hierbmd.io.phantom_file import named_phantom
 from hierbmd.physics.ct_beam import CtBeam
 from hierbmd.simulation.ct_sampling import Lattice
 from hierbmd.simulation.ct_table import BODY_HU, Back, back_of, sagitta_mm, table_top_mm
@@ -76,7 +75,7 @@ def _phantom(options: ScanOptions, back: Back, beam: CtBeam, rng: np.random.Gene
     angles_deg, shift_mm = _draws(rng) * options.phantom_tilt_deg, _draws(rng) * options.phantom_shift_mm
     if not options.phantom:
         return None
-    phantom = phantom_of_serial(_named(options.phantom), options.serial)
+    phantom = phantom_of_serial(named_phantom(options.phantom), options.serial)
     lain = np.isfinite(back.y_mm).any(axis=1)
     x_mm = float(back.x_mm[lain].mean() + shift_mm[0])
     z_mm = float(0.5 * (back.z_mm[0] + back.z_mm[-1]) + shift_mm[2])
@@ -87,10 +86,6 @@ def _phantom(options: ScanOptions, back: Back, beam: CtBeam, rng: np.random.Gene
         raise BadConfig("nobody lies over the phantom", where=phantom.name, mend="a smaller phantom_shift_mm")
     top_mm = np.array([x_mm, lowest_mm + options.phantom_gap_mm, z_mm])
     return placed(phantom, beam, top_mm, angles_deg, z_range)
-
-
-def _named(name: str) -> Phantom:
-    return read_phantom(name) if name.endswith(".json") else phantom_of_name(name)
 
 
 def _draws(rng: np.random.Generator) -> NDArray[np.float64]:
