@@ -5,6 +5,7 @@ Torch is imported when a model is loaded, so that the types here are light.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -20,8 +21,14 @@ from hierbmd.geometry import Side
 from hierbmd.io.weights import read_weights
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from hierbmd.models.density import DensityNet
+    from hierbmd.models.novelty import FeatureDistance
     from hierbmd.models.regressor import BmdNet
+
+MEMBER = "member"
+"""What the tensors of an ensemble's members begin with, before their number."""
 
 _DISTANCE_TOLERANCE = 0.05
 _COARSE = 1.5
@@ -29,18 +36,29 @@ _LEAST_COVER = 0.9
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How far the members of an ensemble lie apart: the standard deviation of the BMD and of the density image."""
+
+    bmd_g_cm2: float
+    density: DensityMap | None
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What a model says of one side: the density image (H, W) in g/cm2, the BMD, and where it saw the region.
 
     `density` and `region_mask` (H, W) bool, on the density image's lattice, are None from a model that gives a value
-    alone (direct regression). `flags` are sentences on how the radiograph is unlike
-    those that the model learned from.
+    alone (direct regression). `flags` are sentences on how the radiograph is unlike those that the model learned from.
+    `spread` is that of an ensemble's members. `novelty` is the image's distance from the training images over the
+    limit: above 1 it is unlike them, and flagged.
     """
 
     density: DensityMap | None
     bmd: Bmd
     region_mask: NDArray[np.bool_] | None
     flags: tuple[str, ...] = field(default=())
+    spread: Spread | None = None
+    novelty: float | None = None
 
 
 class Predictor(Protocol):
@@ -56,19 +74,31 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True)
 class NetworkPredictor:
-    """A trained network with its card."""
+    """A trained network with its card, and the distance that tells images unlike the training images."""
 
     card: ModelCard
     network: DensityNet | BmdNet
+    distance: FeatureDistance | None = None
 
     def predict_half(self, half: Half) -> Prediction:
         """Read a half image, (H, W) on the card's frame; images come back in the same canonical look."""
         import torch
 
+        from hierbmd.models.novelty import feature_means
+        from hierbmd.models.regressor import BmdNet
+
+        novelty = None
         pixels = torch.from_numpy(self.card.normalisation.apply(half.pixels))[None, None]
         with torch.inference_mode():
-            read = self.network(pixels)
-            value, output = read if self.card.stage == "regress" else (read.region_mean, read)
+            if isinstance(self.network, BmdNet):
+                features = self.network.density.encode(pixels)
+                value, output = self.network.read(features, pixels.shape[-2:])
+            else:
+                features = self.network.encode(pixels)
+                output = self.network.decode(features, pixels.shape[-2:])
+                value = output.region_mean
+            if self.distance is not None and self.card.novelty is not None:
+                novelty = float(self.distance(feature_means(features))[0]) / self.card.novelty.limit
         assert self.card.readout is not None
         bmd_g_cm2 = max(self.card.readout.slope * float(value[0]) + self.card.readout.intercept, 0.0)
         bmd = Bmd(
@@ -78,26 +108,79 @@ class NetworkPredictor:
             self.card.material,
             self.card.readout.interval(bmd_g_cm2),
         )
+        flags = (*_flags(half, self.card), *_novelty_flags(novelty))
         if output is None:
-            return Prediction(None, bmd, None, _flags(half, self.card))
+            return Prediction(None, bmd, None, flags, novelty=novelty)
+        assert output.mask_logits is not None
         areal = output.areal[0, 0].clamp_min(0.0).numpy()
         density = DensityMap(areal, half.geometry.camera.pixel_mm, self.card.region, self.card.material)
-        return Prediction(density, bmd, output.mask_logits[0, 0].numpy() > 0, _flags(half, self.card))
+        return Prediction(density, bmd, output.mask_logits[0, 0].numpy() > 0, flags, novelty=novelty)
 
 
-def load_predictor(folder: str | Path) -> NetworkPredictor:
-    """The model in a run folder, on the CPU.
+@dataclass(frozen=True)
+class EnsemblePredictor:
+    """Several trained networks whose readings are averaged, with the card of the whole."""
+
+    card: ModelCard
+    members: tuple[NetworkPredictor, ...]
+
+    def predict_half(self, half: Half) -> Prediction:
+        """Read a half image with every member: their mean, and how far they lie apart.
+
+        The region is where most members see it; `novelty` is the members' median.
+        """
+        read = [member.predict_half(half) for member in self.members]
+        values = np.array([one.bmd.value_g_cm2 for one in read])
+        assert self.card.readout is not None
+        mean = float(values.mean())
+        bmd = replace(read[0].bmd, value_g_cm2=mean, interval_g_cm2=self.card.readout.interval(mean))
+        density, spread_image, region = _averaged(read)
+        known = [one.novelty for one in read if one.novelty is not None]
+        novelty = float(np.median(known)) if known else None
+        flags = (*_flags(half, self.card), *_novelty_flags(novelty))
+        spread = Spread(float(values.std(ddof=1)), spread_image)
+        return Prediction(density, bmd, region, flags, spread, novelty)
+
+
+def _averaged(
+    read: Sequence[Prediction],
+) -> tuple[DensityMap | None, DensityMap | None, NDArray[np.bool_] | None]:
+    """The members' mean density image, its standard deviation over them, and the region that most of them see."""
+    densities = [one.density for one in read if one.density is not None]
+    regions = [one.region_mask for one in read if one.region_mask is not None]
+    if len(densities) < len(read) or len(regions) < len(read):
+        return None, None, None
+    images = np.stack([one.areal_g_cm2 for one in densities])
+    mean, sd = images.mean(axis=0), images.std(axis=0, ddof=1)
+    first = densities[0]
+    return replace(first, areal_g_cm2=mean), replace(first, areal_g_cm2=sd), np.mean(regions, axis=0) > 0.5
+
+
+def load_predictor(folder: str | Path) -> NetworkPredictor | EnsemblePredictor:
+    """The model in a run folder, or the ensemble in its, on the CPU.
 
     UntrustedWeights: not safetensors with a matching card. WrongWeights: a stage that gives no BMD (decompose), another
     version, or tensors that do not fit.
     """
-    from hierbmd.models.registry import build_network, load_network
-
     tensors, card = read_weights(folder)
     require_matching(card, where=folder, stage=("synthesize", "regress"))
+    if not card.members:
+        return _network_predictor(card, tensors)
+    members = []
+    for number, stored in enumerate(card.members):
+        prefix = f"{MEMBER}{number}."
+        own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        members.append(_network_predictor(ModelCard.from_json(stored, where=folder), own))
+    return EnsemblePredictor(card, tuple(members))
+
+
+def _network_predictor(card: ModelCard, tensors: Mapping[str, Tensor]) -> NetworkPredictor:
+    from hierbmd.models.novelty import FeatureDistance
+    from hierbmd.models.registry import build_network, load_network
+
     network = build_network(card)
     load_network(network, tensors)
-    return NetworkPredictor(card, network.eval())
+    return NetworkPredictor(card, network.eval(), FeatureDistance.of(tensors))
 
 
 def predict_radiograph(radiograph: Radiograph, predictor: Predictor, side: Side) -> tuple[Prediction, Half]:
@@ -112,6 +195,10 @@ def predict_radiograph(radiograph: Radiograph, predictor: Predictor, side: Side)
     if prediction.density is not None and prediction.region_mask is not None:
         density = replace(prediction.density, areal_g_cm2=upright(prediction.density.areal_g_cm2))
         turned = replace(turned, density=density, region_mask=upright(prediction.region_mask))
+    if prediction.spread is not None and prediction.spread.density is not None:
+        sd = prediction.spread.density
+        sd = replace(sd, areal_g_cm2=upright(sd.areal_g_cm2))
+        turned = replace(turned, spread=replace(prediction.spread, density=sd))
     return turned, half
 
 
@@ -130,6 +217,12 @@ def _flags(half: Half, card: ModelCard) -> tuple[str, ...]:
     if covered < _LEAST_COVER:
         found.append(f"only {covered:.0%} of the model's frame lies on the radiograph")
     return tuple(found)
+
+
+def _novelty_flags(novelty: float | None) -> tuple[str, ...]:
+    if novelty is None or novelty <= 1.0:
+        return ()
+    return (f"unlike the training images: {novelty:.1f} times the distance that these keep to",)
 
 
 def _pixel_flags(radiograph: Radiograph, half: Half) -> tuple[str, ...]:

@@ -18,7 +18,9 @@ class Decompose(ImageStage):
     """Radiograph to whole-bone virtual X-rays, one channel a bone (METHOD section 1, stage 1)."""
 
     stage: ClassVar[Stage] = "decompose"
-    starts_from: ClassVar[tuple[Stage, ...]] = ()
+    starts_from: ClassVar[tuple[Stage, ...]] = ("pretrain",)
+    needs_start: ClassVar[bool] = False
+    watched: ClassVar[str] = "val/l1"
 
     def build(self, begin: Begin, generator: Generator) -> DensityNet:
         """A density network with one channel a bone."""

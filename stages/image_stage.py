@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from typing import ClassVar
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -32,6 +33,8 @@ class ImageStage(StageModule, abc.ABC):
         channels_last: memory layout; faster on most hardware.
     """
 
+    needs_start: ClassVar[bool] = True
+
     def __init__(
         self,
         generator: Generator | None = None,
@@ -58,7 +61,7 @@ class ImageStage(StageModule, abc.ABC):
         """Build the network; from the start's generator and discriminator where there is a start."""
         start = begin.start
         if start is None:
-            if self.starts_from and not self.from_scratch:
+            if self.needs_start and not self.from_scratch:
                 before = " or ".join(self.starts_from)
                 raise BadConfig(f"{self.stage} starts from a {before} run", mend="give --from RUN")
             if self.fresh_generator is None:
@@ -69,7 +72,9 @@ class ImageStage(StageModule, abc.ABC):
             load_network(source, start.tensors)
             assert isinstance(source, DensityNet)
             self.network = self.build(begin, build_generator(start.card.network["generator"]))
-            self.network.carry_from(source, channel=source.structures[-1])
+            # What a pretrained network's one channel shows is no structure.
+            channel = None if start.card.stage == "pretrain" else source.structures[-1]
+            self.network.carry_from(source, channel=channel)
             if self.discriminator is not None and any(name.startswith(DISCRIMINATOR) for name in start.tensors):
                 load_network(self.discriminator, start.tensors, prefix=DISCRIMINATOR)
         self.fresh_generator = None
@@ -85,10 +90,12 @@ class ImageStage(StageModule, abc.ABC):
         """The weighted losses of a batch, generator's and discriminator's together."""
         target, mask = self.target(batch)
         output = self.network(batch["radiograph"])
-        parts = losses.image_losses(self.weights, output, target, mask=mask)
-        total = losses.weighted_sum(self.weights, parts)
-        if self.discriminator is not None:
-            game, adversary = self._adversarial(self.discriminator, batch["radiograph"], output, target)
+        registered = batch["registered"]
+        parts = losses.image_losses(self.weights, output, target, mask=mask, registered=registered)
+        total = losses.weighted_sum(self.weights, parts) if parts else output.areal.sum() * 0.0
+        if self.discriminator is not None and registered.any():
+            shown = batch["radiograph"][registered]
+            game, adversary = self._adversarial(self.discriminator, shown, output.of(registered), target[registered])
             total = total + losses.weighted_sum(self.weights, game) + adversary
             parts |= {**game, "discriminator": adversary}
         self.report("train", {**parts, "loss": total}, batch)

@@ -52,6 +52,7 @@ class Regress(StageModule):
 
     stage: ClassVar[Stage] = "regress"
     starts_from: ClassVar[tuple[Stage, ...]] = ("synthesize",)
+    watched: ClassVar[str] = "val/bmd"
 
     def __init__(
         self,
@@ -120,7 +121,9 @@ class Regress(StageModule):
         bmd = functional.l1_loss(value, batch["bmd"])
         total, parts = self.head.bmd_weight * bmd, {"bmd": bmd}
         if output is not None and not self.head.freeze_generator:
-            images = losses.image_losses(self.weights, output, batch["region"], mask=batch["mask"])
+            images = losses.image_losses(
+                self.weights, output, batch["region"], mask=batch["mask"], registered=batch["registered"]
+            )
             parts |= images
             total = total + losses.weighted_sum(self.weights, images) if images else total
         self.report("train", {**parts, "loss": total}, batch)

@@ -22,6 +22,7 @@ class Synthesize(ImageStage):
 
     stage: ClassVar[Stage] = "synthesize"
     starts_from: ClassVar[tuple[Stage, ...]] = ("decompose",)
+    watched: ClassVar[str] = "val/region_mean"
 
     def build(self, begin: Begin, generator: Generator) -> DensityNet:
         """A density network with the region's channel and its mask."""

@@ -19,6 +19,7 @@ COMMANDS = {
     "review": "one page of many registrations, worst first, to accept or reject them",
     "prepare": "training pairs from a manifest of CTs and radiographs",
     "train": "teach one stage: decompose, synthesize or regress",
+    "ensemble": "the runs of several folds as one model",
     "predict": "BMD and a density image from a radiograph",
     "evaluate": "agreement, precision and screening of a model on patients never seen",
     "demo": "all of it, on virtual patients, small",

@@ -72,6 +72,7 @@ def result_of(prediction: Prediction, predictor: Predictor, reference: Reference
         "bmd_g_cm2": bmd.value_g_cm2,
         "interval_g_cm2": None if bmd.interval_g_cm2 is None else list(bmd.interval_g_cm2),
         "interval_level": None if card.readout is None else card.readout.interval_level,
+        "ensemble_sd_g_cm2": None if prediction.spread is None else prediction.spread.bmd_g_cm2,
         "t_score": t_score,
         "class": DensityClass.of(t_score).value,
         "reference": reference.name,
@@ -80,6 +81,7 @@ def result_of(prediction: Prediction, predictor: Predictor, reference: Reference
         "material": bmd.material.value,
         "model": card.name,
         "simulated_training": card.simulated,
+        "unlike_training": prediction.novelty,
         "flags": list(prediction.flags),
         "research_use_only": RESEARCH_USE_ONLY,
     }
@@ -104,11 +106,13 @@ def _top_left_px(image: Radiograph, half: Half) -> list[float]:
 
 
 def _write(folder: Path, result: dict[str, Any], prediction: Prediction, half: Half) -> None:
-    from hierbmd.io.prediction_files import write_prediction
+    from hierbmd.io.prediction_files import PredictionImages, write_prediction
 
     value, interval = result["bmd_g_cm2"], result["interval_g_cm2"]
     spread = "" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})"
     title = f"{result['side']} {result['region'].replace('_', ' ')} BMD {value:.3f}{spread} g/cm2"
     title += f", T {result['t_score']:.1f}" + (", model trained on simulated images" * result["simulated_training"])
     upright = half.geometry.upright(half.pixels)
-    write_prediction(folder, result, prediction.density, radiograph=upright, title=title)
+    sd = None if prediction.spread is None else prediction.spread.density
+    images = PredictionImages(upright, prediction.density, sd)
+    write_prediction(folder, result, images, title=title)

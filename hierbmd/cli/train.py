@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-STAGES = ("decompose", "synthesize", "regress")
+STAGES = ("pretrain", "decompose", "synthesize", "regress")
 
 _EPILOG = """\
 Every key of the stage's configuration is an option, too: --trainer.max_epochs 3, --model.weights.l1 50.
@@ -46,7 +46,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("stage", choices=STAGES, help="decompose, then synthesize, then regress")
+    parser.add_argument(
+        "stage",
+        choices=STAGES,
+        help="decompose, synthesize, regress, in this order; pretrain may come before",
+    )
     parser.add_argument("--data", type=Path, help="the data set's folder, from hierbmd prepare")
     parser.add_argument("--out", type=Path, help="the run's folder: weights, card, curves, samples, checkpoints")
     parser.add_argument("--from", dest="start", type=Path, help="the run of the stage before")

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from hierbmd.geometry import View
 CARD_VERSION = 1
 """The version of the card and of the networks' layout; other versions are refused."""
 
-Stage = Literal["decompose", "synthesize", "regress"]
+Stage = Literal["pretrain", "decompose", "synthesize", "regress"]
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,21 @@ class Readout:
 
 
 @dataclass(frozen=True)
+class Novelty:
+    """An image whose distance is above `limit` is unlike the training images; `level` of those like them are below."""
+
+    limit: float
+    level: float
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """What weights are of: stage, anatomy, units, normalisation, frame and geometry, network, training data, hash.
 
     `structures` names the density channels in order; `network` says how to build the network (plain data); `sdd_mm`,
     `source_isocentre_mm` and `view` are those of the training radiographs, None where they differed. `training` is for
-    readers: data hash, patients, seed, versions. `sha256` is that of weights.safetensors.
+    readers: data hash, patients, seed, versions. `members` are the cards of the models that an ensemble averages, as
+    JSON; its weights hold theirs. `sha256` is that of weights.safetensors.
     """
 
     stage: Stage
@@ -78,6 +87,8 @@ class ModelCard:
     region: str
     normalisation: IntensityNormalisation = IntensityNormalisation()
     readout: Readout | None = None
+    novelty: Novelty | None = None
+    members: tuple[Mapping[str, Any], ...] = ()
     sdd_mm: float | None = None
     source_isocentre_mm: float | None = None
     view: View | None = None
@@ -143,15 +154,17 @@ def _fields_from(value: Mapping[str, Any]) -> dict[str, Any]:
     known = {f.name for f in dataclasses.fields(ModelCard)}
     fields = {name: v for name, v in value.items() if name in known}
     (width, height), (du, dv) = value["frame"]["size_px"], value["frame"]["pixel_mm"]
-    readout = value["readout"]
+    readout, novelty = value["readout"], value.get("novelty")
     fields |= {
         "structures": tuple(value["structures"]),
         "frame": HalfFrame((int(width), int(height)), (float(du), float(dv))),
         "material": Material(value["material"]),
         "normalisation": IntensityNormalisation(**value["normalisation"]),
         "readout": None if readout is None else Readout(**readout),
+        "novelty": None if novelty is None else Novelty(**novelty),
+        "members": tuple(value.get("members", ())),
         "view": None if value["view"] is None else View(value["view"]),
     }
-    if fields["stage"] not in ("decompose", "synthesize", "regress") or not math.isfinite(width * height * du * dv):
+    if fields["stage"] not in get_args(Stage) or not math.isfinite(width * height * du * dv):
         raise ValueError(f"stage {fields['stage']}")
     return fields

@@ -58,6 +58,46 @@ def split_subjects(
     return answer
 
 
+@dataclass(frozen=True)
+class Fold:
+    """One fold of a repeated k-fold: which repeat and fold it is, whom it trains on and whom it holds out."""
+
+    repeat: int
+    fold: int
+    train: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+
+def grouped_folds(
+    subjects: Iterable[str], folds: int, *, repeats: int = 1, seed: int = 0, strata: Mapping[str, Any] | None = None
+) -> tuple[Fold, ...]:
+    """Repeated k-fold over patients: in each repeat, every patient is held out once, with all sides and poses.
+
+    `strata` gives each subject a class, spread evenly over the folds (scikit-learn's StratifiedKFold over patients; a
+    patient is one row here, so no group can be torn). The answer depends on the set of subjects and the seed only.
+    BadConfig when there are fewer patients than folds, or fewer than two folds.
+    """
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    names = sorted(set(subjects))
+    if not 2 <= folds <= len(names) or repeats < 1:
+        raise BadConfig(
+            f"{folds} folds, {repeats} times, of {len(names)} patients", mend="2 folds or more, a patient in each"
+        )
+    answer = []
+    for repeat in range(repeats):
+        state = int(np.random.default_rng([seed, repeat]).integers(2**31))
+        if strata is None:
+            parts = KFold(folds, shuffle=True, random_state=state).split(names)
+        else:
+            classes = [str(strata[name]) for name in names]
+            parts = StratifiedKFold(folds, shuffle=True, random_state=state).split(names, classes)
+        for fold, (train, held_out) in enumerate(parts):
+            chosen = [tuple(names[i] for i in part) for part in (train, held_out)]
+            answer.append(Fold(repeat, fold, chosen[0], chosen[1]))
+    return tuple(answer)
+
+
 def quantile_strata(values: Mapping[str, float], *, bins: int = 4) -> dict[str, int]:
     """Each subject's quantile bin (0 to bins - 1) of a number, for `split_subjects`."""
     edges = np.quantile(list(values.values()), np.linspace(0, 1, bins + 1)[1:-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,35 +17,45 @@ from hierbmd.io.image import write_mha_image
 RESULT_FILE = "prediction.json"
 
 
-def write_prediction(
-    folder: str | Path,
-    result: Mapping[str, Any],
-    density: DensityMap | None,
-    *,
-    radiograph: NDArray[np.float32],
-    title: str,
-) -> None:
+@dataclass(frozen=True)
+class PredictionImages:
+    """The images of one prediction, (H, W) in the look of the whole radiograph: what was read, and what it gave.
+
+    `density` is None from a model that gives a value alone; `density_sd` is the spread over an ensemble's members.
+    """
+
+    radiograph: NDArray[np.float32]
+    density: DensityMap | None
+    density_sd: DensityMap | None = None
+
+
+def write_prediction(folder: str | Path, result: Mapping[str, Any], images: PredictionImages, *, title: str) -> None:
     """Write a prediction: the density image in g/cm2, a picture of it beside its half radiograph, and the result last.
 
-    `density` and `radiograph` (H, W) are in the look of the whole radiograph. A model without a density image leaves
-    the result alone, and takes away what another left in the folder.
+    What the model does not give is not written, and taken away where another model left it in the folder.
     """
     folder = Path(folder)
-    if density is None:
-        for name in ("density.mha", "density.png"):
-            (folder / name).unlink(missing_ok=True)
-        write_json(folder / RESULT_FILE, dict(result))
+    _write_map(folder / "density.mha", images.density, "areal bone mineral density, predicted")
+    _write_map(folder / "density_sd.mha", images.density_sd, "standard deviation of areal density over an ensemble")
+    if images.density is None:
+        (folder / "density.png").unlink(missing_ok=True)
+    else:
+        draw_density(folder / "density.png", images.density, radiograph=images.radiograph, title=title)
+    write_json(folder / RESULT_FILE, dict(result))
+
+
+def _write_map(path: Path, image: DensityMap | None, quantity: str) -> None:
+    if image is None:
+        path.unlink(missing_ok=True)
         return
     metadata = {
-        "quantity": "areal bone mineral density, predicted",
+        "quantity": quantity,
         "unit": "g/cm2",
-        "material": density.material.value,
-        "region": density.region,
+        "material": image.material.value,
+        "region": image.region,
         "note": RESEARCH_USE_ONLY,
     }
-    write_mha_image(folder / "density.mha", density.areal_g_cm2, pixel_mm=density.pixel_mm, metadata=metadata)
-    draw_density(folder / "density.png", density, radiograph=radiograph, title=title)
-    write_json(folder / RESULT_FILE, dict(result))
+    write_mha_image(path, image.areal_g_cm2, pixel_mm=image.pixel_mm, metadata=metadata)
 
 
 def draw_density(path: Path, density: DensityMap, *, radiograph: NDArray[np.float32], title: str) -> None:

@@ -22,6 +22,10 @@ class DensityOutput(NamedTuple):
     areal: Tensor
     mask_logits: Tensor | None
 
+    def of(self, chosen: Tensor) -> DensityOutput:
+        """Of the chosen images of the batch, (B,) bool."""
+        return DensityOutput(self.areal[chosen], None if self.mask_logits is None else self.mask_logits[chosen])
+
     @property
     def region_mean(self) -> Tensor:
         """The mean of the first channel over the region, (B,), g/cm2: its sum over the region's expected area."""
@@ -69,13 +73,15 @@ class DensityNet(nn.Module):
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name.startswith("generator.") and not self.generator.decodes(name[10:]))
 
-    def carry_from(self, source: DensityNet, *, channel: str) -> None:
+    def carry_from(self, source: DensityNet, *, channel: str | None) -> None:
         """Start from another stage's network: the whole generator, and for each structure the head of the same name.
 
-        A structure that `source` does not know starts from its `channel` (the region is a part of the femur).
-        ValueError when the generators differ.
+        A structure that `source` does not know starts from its `channel` (the region is a part of the femur); without
+        one the heads start afresh. RuntimeError when the generators differ.
         """
         self.generator.load_state_dict(source.generator.state_dict())
+        if channel is None:
+            return
         with torch.no_grad():
             for i, name in enumerate(self.structures):
                 j = source.structures.index(name if name in source.structures else channel)

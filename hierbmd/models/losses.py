@@ -6,7 +6,7 @@ Images are areal density in g/cm2, (B, C, H, W), one channel a structure.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from monai.losses import DiceCELoss, PatchAdversarialLoss
@@ -103,12 +103,21 @@ def image_losses(
     target: Tensor,
     *,
     mask: Tensor | None = None,
+    registered: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The losses whose weight is above 0 that need no discriminator, by name, unweighted.
 
     `target` (B, C, H, W) in g/cm2; `mask` (B, 1, H, W) is where the measured region is; the losses `mask` and
-    `region_mean` need it.
+    `region_mean` need it. `registered` (B,) bool says whose target lies where the radiograph shows the bone, all
+    without it: of the others only the object-wise intensity sums count, which no pose changes (MSKdeX).
     """
+    if registered is not None and not registered.all():
+        sums = image_losses(_only_sums(weights), output, target)
+        if registered.any():
+            aligned = replace(weights, intensity_sum=0.0)
+            masked = None if mask is None else mask[registered]
+            sums |= image_losses(aligned, output.of(registered), target[registered], mask=masked)
+        return sums
     wanted: dict[str, Callable[[], Tensor]] = {
         "l1": lambda: l1(output.areal, target),
         "gradient_correlation": lambda: gradient_correlation(output.areal, target),
@@ -119,6 +128,10 @@ def image_losses(
         wanted["mask"] = lambda: mask_loss(logits, mask)
         wanted["region_mean"] = lambda: functional.l1_loss(output.region_mean, region_mean(target, mask))
     return {name: loss() for name, loss in wanted.items() if getattr(weights, name) > 0}
+
+
+def _only_sums(weights: LossWeights) -> LossWeights:
+    return LossWeights(0.0, 0.0, 0.0, 0.0, weights.intensity_sum)
 
 
 def region_mean(areal: Tensor, mask: Tensor) -> Tensor:

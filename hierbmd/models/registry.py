@@ -12,13 +12,14 @@ from hierbmd.errors import WrongWeights
 from hierbmd.models.density import DensityNet
 from hierbmd.models.generator import Generator
 from hierbmd.models.hrnet import HRNet
+from hierbmd.models.mednext import MedNeXt
 from hierbmd.models.regressor import BmdNet
 from hierbmd.models.unet import UNet
 
 NETWORK = "network."
 DISCRIMINATOR = "discriminator."
 
-GENERATORS: dict[str, type[Generator]] = {"UNet": UNet, "HRNet": HRNet}
+GENERATORS: dict[str, type[Generator]] = {"UNet": UNet, "HRNet": HRNet, "MedNeXt": MedNeXt}
 
 
 def network_card(network: DensityNet | BmdNet) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -54,8 +56,11 @@ class BmdNet(nn.Module):
 
     def forward(self, radiograph: Tensor) -> tuple[Tensor, DensityOutput | None]:
         """BMD (B,) in g/cm2 and the density output, None without an image, of a radiograph (B, 1, H, W)."""
-        features = self.density.encode(radiograph)
-        output = self.density.decode(features, radiograph.shape[-2:]) if self.image else None
+        return self.read(self.density.encode(radiograph), radiograph.shape[-2:])
+
+    def read(self, features: list[Tensor], size: Sequence[int]) -> tuple[Tensor, DensityOutput | None]:
+        """BMD (B,) in g/cm2 and the density output of `size` (H, W), None without an image, from encoder features."""
+        output = self.density.decode(features, size) if self.image else None
         pooled = self.norm(self._pooled(features, output))
         value = self.offset + self.value(functional.leaky_relu(self.hidden(pooled), 0.1))[:, 0]
         if self.from_readout:

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from hierbmd.io.atomic import atomic_path
 
 FOLDER = "checkpoints"
 LAST = "last.ckpt"
+BEST = "best.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -41,6 +43,24 @@ def epoch_end_checkpoint(out: Path) -> ModelCheckpoint:
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
+
+
+def stop_early(out: Path, watched: str, patience: int) -> list[Callback]:
+    """Stop when `watched` has not fallen for `patience` validations, and keep the state in which it was lowest."""
+    best = ModelCheckpoint(
+        dirpath=out / FOLDER,
+        filename=Path(BEST).stem,
+        monitor=watched,
+        save_weights_only=True,
+        enable_version_counter=False,
+    )
+    return [EarlyStopping(watched, patience=patience), best]
+
+
+def load_best(out: Path, module: LightningModule) -> None:
+    """Give a module the weights that early stopping found best."""
+    state = torch.load(out / FOLDER / BEST, map_location=module.device, weights_only=True)
+    module.load_state_dict(state["state_dict"])
 
 
 def last_checkpoint(out: Path) -> Path | None:

@@ -31,6 +31,9 @@ class StageCLI(LightningCLI):
         """One seed for everything, the class of the stage, and how often sample images are drawn."""
         parser.add_argument("--stage_class", type=str, default="", help="the stage, set by its own configuration")
         parser.add_argument("--samples_every", type=int, default=10, help="draw sample images every so many epochs")
+        parser.add_argument(
+            "--early_stopping", type=int, default=0, help="stop after so many validations that were no better; 0 never"
+        )
         parser.link_arguments("seed_everything", "data.seed")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -48,10 +51,11 @@ class StageCLI(LightningCLI):
         return str(self.parser.dump(self.config, skip_unset=False, format="yaml"))
 
     def settings(self) -> dict[str, Any]:
-        """The configuration as plain data, without the place of the data set: what identifies a run."""
+        """The configuration as plain data, without the places of the data: what identifies a run."""
         value: dict[str, Any] = yaml.safe_load(self.dump())
         value.pop("config", None)
         value.get("data", {}).pop("folder", None)
+        value.get("model", {}).pop("radiographs", None)
         return value
 
 

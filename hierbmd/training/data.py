@@ -2,34 +2,64 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from hierbmd.data.card import IntensityNormalisation
 from hierbmd.data.pairs import PairRecord, TrainingPair
-from hierbmd.errors import BadManifest
+from hierbmd.data.splits import SplitMember, grouped_folds, quantile_strata, same_pixels
+from hierbmd.errors import BadConfig, BadManifest, SplitLeak
 from hierbmd.io.dataset import Dataset, pair_path, read_dataset
+from hierbmd.options import option
 from hierbmd.training.augment import Augmentation, make_augment
+from hierbmd.training.unpaired import RadiographsAlone, files, files_digest, read_unpaired
 
 Batch = dict[str, Any]
 """A batch: "radiograph", "region", "mask" (B, 1, H, W) and "bones" (B, 2, H, W) float32, radiograph normalised, the
-others in g/cm2 or 0 to 1; "bmd" and "bmd_at_pose" (B,) g/cm2; "pair_id" a list."""
+others in g/cm2 or 0 to 1; "bmd" and "bmd_at_pose" (B,) g/cm2; "registered" (B,) bool; "pair_id" a list."""
 
 TRAIN, VALIDATION = "train", "val"
+CONVERGED = "converged"
+"""The outcome of a registration that can be relied on (hierbmd.registration.outcome)."""
+
+
+@dataclass(frozen=True)
+class FoldChoice:
+    """Which fold of a patient-grouped k-fold this run holds out; test patients are in no fold."""
+
+    folds: int = option("how many folds of the train and val patients; 0 keeps the data set's own splits", 0)
+    fold: int = option("the fold that is held out, from 0", 0)
+    repeat: int = option("which repeat: another repeat draws other folds", 0)
+    seed: int = option("seed of the folds; the same for every member of an ensemble", 0)
+
+    def __post_init__(self) -> None:
+        if self.folds and not (0 <= self.fold < self.folds and self.repeat >= 0):
+            raise BadConfig("no such fold", where=f"fold {self.fold}, repeat {self.repeat}", mend="counted from 0")
+
+
+def is_registered(record: PairRecord) -> bool:
+    """Whether every bone's registration converged, so that the targets lie where the radiograph shows the bones."""
+    return all(outcome == CONVERGED for outcome in record.outcomes.values())
 
 
 class PairData(LightningDataModule):
     """The training and validation pairs of a prepared data set.
 
-    Pairs are split by patient when the data set is prepared; this takes the splits "train" and "val" as they are.
-    Errors: BadManifest when a patient is in two splits or there is nothing to train on, and what `read_dataset` raises.
+    Pairs are split by patient when the data set is prepared; this takes the splits "train" and "val" as they are, or
+    draws `folds` of their patients and holds one out. `alone` is set by a run whose training batches are to hold
+    radiographs and nothing else, those in the folder `radiographs` among them. Errors: BadManifest when a patient is in
+    two splits or there is nothing to train on, SplitLeak when two patients share an image's pixels, BadConfig for too
+    many folds, and what `read_dataset` raises.
     """
 
     def __init__(
@@ -39,9 +69,11 @@ class PairData(LightningDataModule):
         workers: int = 0,
         augmentation: Augmentation = Augmentation(),  # noqa: B008 (frozen)
         normalisation: IntensityNormalisation = IntensityNormalisation(),  # noqa: B008 (frozen)
+        folds: FoldChoice = FoldChoice(),
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.folds, self.radiographs, self.alone = folds, "", False
         self.folder, self.batch_size, self.workers, self.seed = folder, batch_size, workers, seed
         self.augmentation, self.normalisation = augmentation, normalisation
         self._dataset: Dataset | None = None
@@ -55,23 +87,51 @@ class PairData(LightningDataModule):
         return self._dataset
 
     def records(self, split: str) -> tuple[PairRecord, ...]:
-        """The pairs of a split."""
-        return self.dataset.of_split(split)
+        """The pairs of a split, or of the chosen fold's training and held-out patients."""
+        return self._folded[split] if self.folds.folds and split in self._folded else self.dataset.of_split(split)
+
+    @cached_property
+    def _folded(self) -> dict[str, tuple[PairRecord, ...]]:
+        records = self.dataset.of_split(TRAIN, VALIDATION)
+        bmd = {r.subject: r.bmd_g_cm2 for r in records}
+        # Strata of at least a fold's size each, so that each fold holds low and high BMD.
+        bins = max(1, min(4, len(bmd) // max(2 * self.folds.folds, 1)))
+        drawn = grouped_folds(
+            bmd,
+            self.folds.folds,
+            repeats=self.folds.repeat + 1,
+            seed=self.folds.seed,
+            strata=quantile_strata(bmd, bins=bins),
+        )
+        chosen = drawn[self.folds.repeat * self.folds.folds + self.folds.fold]
+        sides = {TRAIN: set(chosen.train), VALIDATION: set(chosen.held_out)}
+        return {split: tuple(r for r in records if r.subject in names) for split, names in sides.items()}
 
     def digest(self) -> str:
         """SHA-256 over the data set's card, table and the images of the pairs used here."""
-        total = hashlib.sha256()
         names = ["dataset.json", "pairs.csv"]
-        for path in [self.dataset.folder / name for name in names] + [
-            pair_path(self.dataset.folder, r.pair_id) for s in (TRAIN, VALIDATION) for r in self.records(s)
-        ]:
-            total.update(hashlib.sha256(path.read_bytes()).digest())
-        return total.hexdigest()
+        paths = [self.dataset.folder / name for name in names]
+        paths += [
+            pair_path(self.dataset.folder, r.pair_id) for s in (TRAIN, VALIDATION) for r in self.dataset.of_split(s)
+        ]
+        return files_digest([*paths, *(files(self.radiographs) if self.radiographs else ())])
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Augmented training pairs, shuffled anew each epoch."""
+        """Augmented training pairs, or radiographs alone, shuffled anew each epoch."""
+        if self.alone:
+            images = RadiographsAlone(self._radiographs_alone(), make_augment(self.augmentation))
+            return self._loader(images, EpochShuffle(len(images), self.seed))
         pairs = _Pairs(self.dataset, self.records(TRAIN), self.normalisation, self.augmentation)
         return self._loader(pairs, EpochShuffle(len(pairs), self.seed))
+
+    def _radiographs_alone(self) -> list[tuple[str, NDArray[np.float32]]]:
+        """Names and normalised half images of the training pairs and of the folder of radiographs."""
+        held_out = [r for r in self.dataset.records if r not in self.records(TRAIN)]
+        own = [(r.pair_id, self.dataset.load(r).radiograph) for r in self.records(TRAIN)]
+        if self.radiographs:
+            sides = read_unpaired(self.radiographs, self.dataset.card.frame, held_out)
+            own += [(side.name, side.pixels) for side in sides]
+        return [(name, self.normalisation.apply(pixels)) for name, pixels in own]
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """Validation pairs as they are, in order; nothing when the data set has none."""
@@ -81,7 +141,7 @@ class PairData(LightningDataModule):
         """The pairs of a split without augmentation, in order."""
         return self._loader(_Pairs(self.dataset, self.records(split), self.normalisation, None), None)
 
-    def _loader(self, pairs: _Pairs, sampler: EpochShuffle | None) -> DataLoader[Batch]:
+    def _loader(self, pairs: TorchDataset[Batch], sampler: EpochShuffle | None) -> DataLoader[Batch]:
         return DataLoader(
             pairs,
             batch_size=self.batch_size,
@@ -94,7 +154,8 @@ class PairData(LightningDataModule):
 class EpochShuffle(Sampler[tuple[int, int]]):
     """A shuffled order with a seed for each draw, both a function of (seed, epoch): a resumed run draws the same.
 
-    Lightning calls `set_epoch`.
+    Lightning calls `set_epoch`. Of several processes each takes every n-th draw; the first few are drawn again where
+    the pairs do not share out evenly, so that every process makes as many steps.
     """
 
     def __init__(self, length: int, seed: int) -> None:
@@ -105,13 +166,23 @@ class EpochShuffle(Sampler[tuple[int, int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length
+        return math.ceil(self.length / _processes()[1])
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         random = np.random.default_rng([self.seed, self.epoch])
         order = random.permutation(self.length)
         seeds = random.integers(0, 2**32, size=self.length)
-        return iter([(int(i), int(s)) for i, s in zip(order, seeds, strict=True)])
+        draws = [(int(i), int(s)) for i, s in zip(order, seeds, strict=True)]
+        rank, processes = _processes()
+        draws += draws[: len(self) * processes - len(draws)]
+        return iter(draws[rank::processes])
+
+
+def _processes() -> tuple[int, int]:
+    """This process's rank and how many train together."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
 
 
 class _Pairs(TorchDataset[Batch]):
@@ -142,6 +213,7 @@ class _Pairs(TorchDataset[Batch]):
         return {
             **{name: torch.from_numpy(image) for name, image in images.items()},
             "bmd": torch.tensor(record.bmd_g_cm2, dtype=torch.float32),
+            "registered": torch.tensor(is_registered(record)),
             "bmd_at_pose": torch.tensor(record.region_bmd_at_pose_g_cm2, dtype=torch.float32),
             "pair_id": record.pair_id,
         }
@@ -160,6 +232,10 @@ def _require_usable(dataset: Dataset) -> None:
     where = dataset.folder / "pairs.csv"
     if not dataset.of_split(TRAIN):
         raise BadManifest("no training pairs", where=where, mend="prepare more patients, or check refusals.csv")
+    pairs = same_pixels([SplitMember(r.pair_id, r.subject, r.split, r.radiograph_sha256) for r in dataset.records])
+    if pairs:
+        named = "; ".join(f"{a.name} and {b.name}" for a, b in pairs[:5])
+        raise SplitLeak("the same pixels under two patients", where=named, mend="keep one of them")
     splits: dict[str, set[str]] = {}
     for record in dataset.records:
         splits.setdefault(record.subject, set()).add(record.split)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import platform
 import warnings
 from collections.abc import Mapping, Sequence
-from importlib import metadata
+from dataclasses import replace
+from importlib import metadata, util
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from hierbmd.data.card import ModelCard, Stage, require_matching
 from hierbmd.errors import BadConfig, OutputUnwritable
@@ -20,14 +23,21 @@ from hierbmd.io.atomic import atomic_path, read_json, write_json
 from hierbmd.io.weights import CARD_FILE, read_card, read_weights, write_weights
 from hierbmd.models.registry import network_card
 from hierbmd.training.callbacks import Curves, DivergenceGuard, ProgressBar, StepSeed
-from hierbmd.training.checkpoint import AtomicCheckpointIO, epoch_end_checkpoint, last_checkpoint
+from hierbmd.training.checkpoint import (
+    AtomicCheckpointIO,
+    epoch_end_checkpoint,
+    last_checkpoint,
+    load_best,
+    stop_early,
+)
 from hierbmd.training.configure import ALLOWED_CODE, StageCLI, config_path, configured, read_yaml
 from hierbmd.training.data import TRAIN, VALIDATION, PairData
+from hierbmd.training.novelty import fit_novelty
 from hierbmd.training.readout import fit_readout
 from hierbmd.training.samples import Samples
 from hierbmd.training.stage import Begin, StageModule, Start
 
-STAGES: tuple[Stage, ...] = ("decompose", "synthesize", "regress")
+STAGES: tuple[Stage, ...] = get_args(Stage)
 RUN_FILE = "run.json"
 CONFIG_FILE = "config.yaml"
 
@@ -68,6 +78,7 @@ def train(
     module, pairs = cli.model, cli.datamodule
     assert isinstance(module, StageModule)
     assert isinstance(pairs, PairData)
+    pairs.alone, pairs.radiographs = module.stage == "pretrain", module.radiographs
     start = None if start_from is None else _read_start(module, pairs, Path(start_from))
     if start is not None:
         pairs.normalisation = start.card.normalisation
@@ -83,15 +94,21 @@ def train(
             warnings.filterwarnings("ignore", message)
         trainer = _trainer(cli, out, progress=progress, label=stage)
         trainer.fit(module, datamodule=pairs, ckpt_path=last_checkpoint(out), weights_only=True)
-    card = write_weights(out, module.tensors(), _card(module, pairs, identity))
-    write_json(out / RUN_FILE, {**identity, "finished": True})
-    return card
+    if trainer.is_global_zero:
+        if _patience(cli):
+            load_best(out, module)
+        novelty = fit_novelty(module, pairs) if module.stage in ("synthesize", "regress") else None
+        card = replace(_card(module, pairs, identity), novelty=None if novelty is None else novelty.limit)
+        write_weights(out, module.tensors() | ({} if novelty is None else novelty.distance.tensors()), card)
+        write_json(out / RUN_FILE, {**identity, "finished": True})
+    trainer.strategy.barrier("exported")
+    return read_card(out)
 
 
 def configure(stage: Stage, arguments: Sequence[str]) -> StageCLI:
     """The stage's own configuration with arguments laid over it; BadConfig when they cannot be used."""
     if stage not in STAGES:
-        raise BadConfig("no such stage", where=stage, mend="decompose, synthesize or regress")
+        raise BadConfig("no such stage", where=stage, mend=f"one of {', '.join(STAGES)}")
     path = config_path(stage)
     # A stage is named by its configuration alone, so that nothing here imports one.
     module_name, _, class_name = str(read_yaml(path).get("stage_class", "")).rpartition(".")
@@ -157,15 +174,35 @@ def _write_identity(out: Path, cli: StageCLI, identity: Mapping[str, Any]) -> No
     write_json(out / RUN_FILE, {**identity, "finished": False})
 
 
+def _patience(cli: StageCLI) -> int:
+    return int(cli.config_init["early_stopping"])
+
+
+def _logger(out: Path) -> TensorBoardLogger | Literal[False]:
+    """TensorBoard's event files where it is installed; the curves are in curves.csv anyway."""
+    return TensorBoardLogger(out, name="tensorboard", version="") if util.find_spec("tensorboard") else False
+
+
 def _trainer(cli: StageCLI, out: Path, *, progress: bool, label: str) -> Trainer:
     settings = dict(cli.config_init["trainer"])
     seed = int(cli.config_init["seed_everything"])
     callbacks: list[Callback] = [StepSeed(seed), DivergenceGuard(out), Curves(out), epoch_end_checkpoint(out)]
     callbacks.append(Samples(out, int(cli.config_init["samples_every"])))
-    callbacks += [ProgressBar(label)] if progress else []
+    if _patience(cli):
+        if not cli.datamodule.records(VALIDATION):
+            raise BadConfig("early stopping without validation patients", mend="data.folds, or a val split")
+        callbacks += stop_early(out, cli.model.watched, _patience(cli))
+    callbacks += [ProgressBar(label)] if progress and int(os.environ.get("LOCAL_RANK", "0")) == 0 else []
     settings["callbacks"] = [*(settings.get("callbacks") or []), *callbacks]
     settings["plugins"] = [*(settings.get("plugins") or []), AtomicCheckpointIO()]
-    fixed = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "default_root_dir": out}
+    # The sampler shares the pairs out itself.
+    fixed = {
+        "logger": _logger(out),
+        "use_distributed_sampler": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "default_root_dir": out,
+    }
     return Trainer(**{**settings, **fixed, "deterministic": settings.get("deterministic") is not False})
 
 

@@ -34,6 +34,7 @@ class Samples(Callback):
         epoch = trainer.current_epoch + 1
         shows = not isinstance(pl_module.network, BmdNet) or pl_module.network.image
         due = epoch == trainer.max_epochs or (self.every > 0 and epoch % self.every == 0)
+        shows = shows and pl_module.stage != "pretrain"
         if shows and due and self.batch is not None and trainer.is_global_zero:
             self._draw(pl_module, self.batch, self.folder / f"epoch_{epoch:04d}.png")
 

@@ -58,13 +58,17 @@ class Begin:
 class StageModule(LightningModule, abc.ABC):
     """A stage: `begin` builds `network`, steps return the loss, `tensors` is what is exported.
 
-    `stage` is its name, `starts_from` the stages whose runs it may start from. One optimizer holds the network and,
-    where there is one, the discriminator; Lightning's own loop does the rest (precision, accumulation, clipping, DDP).
+    `stage` is its name, `starts_from` the stages whose runs it may start from, `watched` the validation figure (the
+    lower the better) that early stopping looks at, `radiographs` a folder of radiographs without a CT. One optimizer
+    holds the network and, where there is one, the discriminator; Lightning's own loop does the rest (precision,
+    accumulation, clipping, DDP).
     """
 
     stage: ClassVar[Stage]
     starts_from: ClassVar[tuple[Stage, ...]]
+    watched: ClassVar[str]
     network: DensityNet | BmdNet
+    radiographs: str = ""
 
     def __init__(self, optimizer: OptimizerCallable, schedule: Schedule, channels_last: bool) -> None:
         super().__init__()
@@ -90,7 +94,8 @@ class StageModule(LightningModule, abc.ABC):
     def report(self, split: str, losses: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
         """Log a batch's losses, to be averaged over the epoch, as "train/l1" or "val/l1"."""
         named = {f"{split}/{name}": value.detach() for name, value in losses.items()}
-        self.log_dict(named, on_step=False, on_epoch=True, batch_size=len(batch["pair_id"]))
+        together = self.trainer.world_size > 1
+        self.log_dict(named, on_step=False, on_epoch=True, batch_size=len(batch["pair_id"]), sync_dist=together)
 
     def configure_optimizers(self) -> Any:
         """The configured optimizer over everything trainable, with the schedule a step."""

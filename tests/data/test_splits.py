@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from hierbmd.data.splits import SplitMember, check_leaks, pixels_sha256, quantile_strata, split_subjects
+from hierbmd.data.splits import SplitMember, check_leaks, grouped_folds, pixels_sha256, quantile_strata, split_subjects
 from hierbmd.errors import BadConfig, SplitLeak
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
@@ -60,3 +60,20 @@ def test_the_same_pixels_under_two_ids_are_refused_and_both_are_listed():
     check_leaks([*members, SplitMember("a2", "S1", "train", same), SplitMember("c", "S3", "test")])
     with pytest.raises(SplitLeak, match=r"same pixels.*a \(train\) and c \(test\)"):
         check_leaks([*members, SplitMember("c", "S3", "test", same)])
+
+
+def test_repeated_folds_hold_each_patient_out_once_a_repeat() -> None:
+    subjects = [f"s{i:02d}" for i in range(20)] * 4
+    strata = {f"s{i:02d}": i % 2 for i in range(20)}
+    folds = grouped_folds(subjects, 5, repeats=3, seed=2, strata=strata)
+    assert [(f.repeat, f.fold) for f in folds] == [(r, k) for r in range(3) for k in range(5)]
+    for repeat in range(3):
+        of_repeat = [f for f in folds if f.repeat == repeat]
+        assert sorted(s for f in of_repeat for s in f.held_out) == sorted(set(subjects))
+        for fold in of_repeat:
+            assert set(fold.train) | set(fold.held_out) == set(subjects)
+            assert sum(strata[s] for s in fold.held_out) == 2
+    assert folds[0].held_out != folds[5].held_out
+    assert folds == grouped_folds(reversed(subjects), 5, repeats=3, seed=2, strata=strata)
+    with pytest.raises(BadConfig, match="30 folds"):
+        grouped_folds(subjects, 30)

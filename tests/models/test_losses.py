@@ -132,3 +132,25 @@ def test_the_weighted_sum_is_weighted() -> None:
     assert float(losses.weighted_sum(weights, parts)) == pytest.approx(50.5)
     assert not weights.needs_discriminator
     assert math.isclose(LossWeights().l1, 100.0)
+
+
+def test_of_pairs_that_are_not_registered_only_the_sums_count() -> None:
+    predicted, target = (x[:, :1].clone() for x in _images(5))
+    mask = (target > 0.5).double()
+    weights = LossWeights(l1=1, gradient_correlation=1, intensity_sum=1, mask=1, region_mean=1)
+    registered = torch.tensor([True, False])
+    predicted.requires_grad_(True)
+    parts = losses.image_losses(weights, DensityOutput(predicted, predicted), target, mask=mask, registered=registered)
+    alone = DensityOutput(predicted[:1], predicted[:1])
+    expected = losses.image_losses(weights, alone, target[:1], mask=mask[:1])
+    assert {name: float(x.detach()) for name, x in parts.items() if name != "intensity_sum"} == pytest.approx(
+        {name: float(x.detach()) for name, x in expected.items() if name != "intensity_sum"}
+    )
+    assert float(parts["intensity_sum"]) == pytest.approx(float(losses.intensity_sum(predicted, target)))
+    # Whatever the place of its density, an unregistered image gets one gradient for all of its pixels.
+    losses.weighted_sum(weights, parts).backward()
+    assert predicted.grad is not None
+    assert predicted.grad[1].std() < 1e-12 < predicted.grad[1].abs().mean()
+    nobody = torch.zeros(2, dtype=torch.bool)
+    parts = losses.image_losses(weights, DensityOutput(predicted, None), target, registered=nobody)
+    assert set(parts) == {"intensity_sum"}

@@ -9,6 +9,7 @@ from hierbmd.models.density import DensityNet
 from hierbmd.models.discriminator import DiscriminatorOptions, MultiScaleDiscriminator
 from hierbmd.models.generator import Generator
 from hierbmd.models.hrnet import HRNet
+from hierbmd.models.mednext import MedNeXt
 from hierbmd.models.regressor import BmdNet
 from hierbmd.models.unet import UNet
 
@@ -21,6 +22,8 @@ def _generators() -> list[Generator]:
         HRNet(4, (1, 1, 1), blocks=1, stem_stride=2),
         HRNet(4, (1, 1), blocks=1, stem_stride=4),
         HRNet(4, (1, 1), blocks=1, stem_stride=1, norm="instance"),
+        MedNeXt(4, (1, 1, 1), kernel=3),
+        MedNeXt(4, (1, 2), stem_stride=1, response_norm=True),
     ]
 
 

@@ -13,6 +13,7 @@ from hierbmd.data.halves import HalfFrame
 from hierbmd.errors import WrongWeights
 from hierbmd.models.density import DensityNet
 from hierbmd.models.hrnet import HRNet
+from hierbmd.models.mednext import MedNeXt
 from hierbmd.models.registry import build_network, load_network, network_card
 from hierbmd.models.regressor import BmdNet
 from hierbmd.models.unet import UNet
@@ -26,6 +27,7 @@ def _networks() -> list[DensityNet | BmdNet]:
     return [
         DensityNet(UNet((4, 8), stem_stride=2), ("total_hip",)),
         DensityNet(HRNet(4, (1, 1), blocks=1), ("total_hip",), mask=True),
+        DensityNet(MedNeXt(4, (1, 1), kernel=3, response_norm=True), ("total_hip",), mask=True),
         BmdNet(DensityNet(UNet((4, 8)), ("total_hip",), mask=True), hidden=3, from_readout=False, mean_g_cm2=0.7),
     ]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from hierbmd.errors import BadManifest
+from hierbmd.errors import BadManifest, SplitLeak
 from hierbmd.io.dataset import read_dataset, write_dataset
-from hierbmd.training.data import EpochShuffle, PairData
+from hierbmd.training.data import EpochShuffle, FoldChoice, PairData
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
@@ -78,3 +78,42 @@ def test_the_digest_sees_every_used_pixel(hip_dataset: Path, tmp_path: Path) -> 
     pair = next((copy / "pairs").glob("p00_*"))
     pair.write_bytes(next((copy / "pairs").glob("p01_*")).read_bytes())
     assert PairData(str(copy)).digest() != PairData(str(hip_dataset)).digest()
+
+
+def test_folds_hold_out_every_patient_once_with_all_images(hip_dataset: Path) -> None:
+    dataset = read_dataset(hip_dataset)
+    pool = {r.pair_id for r in dataset.of_split("train", "val")}
+    held_out: list[str] = []
+    for fold in range(4):
+        data = PairData(str(hip_dataset), folds=FoldChoice(folds=4, fold=fold))
+        train, val = data.records("train"), data.records("val")
+        assert {r.subject for r in train}.isdisjoint(r.subject for r in val)
+        assert {r.pair_id for r in (*train, *val)} == pool
+        assert data.records("test") == dataset.of_split("test")
+        held_out += [r.pair_id for r in val]
+    assert sorted(held_out) == sorted(pool)
+
+
+def test_shared_pixels_are_refused_before_training(hip_dataset: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    dataset = read_dataset(hip_dataset)
+    first, other = dataset.records[0], dataset.records[-1]
+    copied = (*dataset.records[:-1], replace(other, radiograph_sha256=first.radiograph_sha256))
+    write_dataset(tmp_path, dataset.card, copied)
+    with pytest.raises(SplitLeak, match=f"same pixels under two patients: {first.pair_id} and {other.pair_id}"):
+        PairData(str(tmp_path)).train_dataloader()
+
+
+def test_processes_share_the_draws_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hierbmd.training import data
+
+    whole = list(EpochShuffle(7, seed=4))
+    shares = []
+    for rank in range(2):
+        monkeypatch.setattr(data, "_processes", lambda rank=rank: (rank, 2))
+        sampler = EpochShuffle(7, seed=4)
+        shares.append(list(sampler))
+        assert len(sampler) == len(shares[-1]) == 4
+    assert {*shares[0], *shares[1]} == set(whole)
+    assert shares[1][-1] == whole[0]
