@@ -7,8 +7,8 @@ lock; so a run that is killed at any point goes on where it was, and two runs at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,7 +96,7 @@ def prepare(
     decisions = {} if options.decisions is None else read_decisions(options.decisions)
     splits = _splits(manifest, options)
     _require_ours(out)
-    tasks = _tasks(manifest, options)
+    tasks = _tasks(manifest, options, splits)
     results: dict[str, Any] = {}
     for task in tasks:
         stored = _stored(out, task)
@@ -127,7 +127,7 @@ def _require_ours(out: Path) -> None:
         raise OutputUnwritable("the folder holds something else", where=out, mend="give an empty or new folder")
 
 
-def _tasks(manifest: Manifest, options: PrepareOptions) -> list[Task]:
+def _tasks(manifest: Manifest, options: PrepareOptions, splits: Mapping[str, str]) -> list[Task]:
     """A task for each row; its digest covers its files, its own cells and every option that its images depend on."""
     scheme = fingerprint([options.row.scheme])
     root = manifest.path.resolve().parent
@@ -139,7 +139,11 @@ def _tasks(manifest: Manifest, options: PrepareOptions) -> list[Task]:
         cells = [row.subject, row.view, row.side, row.pose]
         cells += [None if path is None else str(path.relative_to(root)) for path in paths]
         files = fingerprint(paths)
-        tasks.append(Task(row, counts[row.subject], digest([VERSION, cells, files, scheme, repr(options.row)])))
+        split = splits[row.subject]
+        # Synthetic pairs are made of training patients alone; nothing else of a row's images depends on the split.
+        cells += ["jittered"] if options.row.jitter.pairs and split == "train" else []
+        made_from = digest([VERSION, cells, files, scheme, repr(options.row)])
+        tasks.append(Task(replace(row, split=split), counts[row.subject], made_from))
     return tasks
 
 

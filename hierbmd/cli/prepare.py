@@ -24,6 +24,7 @@ _SETTINGS = (
     "row.pairing.keep_metal",
     "row.pairing.registration.starts",
     "row.resample_tilt",
+    "row.jitter.pairs",
     "split_shares",
     "split_seed",
     "decisions",
@@ -31,7 +32,11 @@ _SETTINGS = (
     "row_limit_s",
     "scheduler",
 )
-_NAMES = {"row.pairing.frame.size_px": "frame_px", "row.pairing.frame.pixel_mm": "frame_pixel_mm"}
+_NAMES = {
+    "row.pairing.frame.size_px": "frame_px",
+    "row.pairing.frame.pixel_mm": "frame_pixel_mm",
+    "row.jitter.pairs": "jittered",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

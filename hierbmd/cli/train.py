@@ -12,6 +12,7 @@ _EPILOG = """\
 Every key of the stage's configuration is an option, too: --trainer.max_epochs 3, --model.weights.l1 50.
   --print_config          the whole configuration as YAML, with everything laid over it
   --config smoke          a run of seconds, to see that all works
+  --data.folds.folds 5 --data.folds.fold 0    hold out a fifth of the patients; hierbmd ensemble joins the runs
 The same command again resumes a run that was stopped.
 `hierbmd train decompose --help_keys` lists every key."""
 

@@ -27,7 +27,8 @@ class PairRecord:
     `bmd_qct_g_cm2` is the region's areal BMD at the standard AP view from the CT, always;
     `region_bmd_at_pose_g_cm2` the same at the radiograph's pose (what a perfect image would read). `outcomes` names a
     registration outcome for each bone. `burned_in_annotation`: the radiograph's file says that its pixels carry
-    writing, so reports withhold it. `extra` holds the manifest's unknown columns.
+    writing, so reports withhold it. `synthetic`: the radiograph was simulated from the patient's own CT at another pose
+    (`prepare --jittered`), so it is for training alone. `extra` holds the manifest's unknown columns.
     """
 
     pair_id: str
@@ -51,6 +52,7 @@ class PairRecord:
     weight_kg: float | None = None
     metal: bool = False
     burned_in_annotation: bool = False
+    synthetic: bool = False
     extra: Mapping[str, str] = field(default_factory=dict)
 
 

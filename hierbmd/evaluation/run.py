@@ -70,7 +70,7 @@ def evaluate(
 
 
 def _of_split(dataset: Dataset, split: str) -> tuple[PairRecord, ...]:
-    records = dataset.of_split(split)
+    records = tuple(record for record in dataset.of_split(split) if not record.synthetic)
     if not records:
         there = ", ".join(sorted({r.split or "none" for r in dataset.records})) or "no pairs"
         raise BadManifest(f"no {split} patients in the data set", where=dataset.folder, mend=f"its splits: {there}")

@@ -37,7 +37,7 @@ def _flag(text: str) -> bool:
 _READERS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(("bmd_g_cm2", "bmd_qct_g_cm2", "region_bmd_at_pose_g_cm2", "sdd_mm", "source_isocentre_mm"), float),
     **dict.fromkeys(("age", "height_cm", "weight_kg"), _optional_float),
-    **dict.fromkeys(("mirrored", "metal", "burned_in_annotation"), _flag),
+    **dict.fromkeys(("mirrored", "metal", "burned_in_annotation", "synthetic"), _flag),
     "side": Side,
     "view": View,
 }
@@ -170,7 +170,7 @@ def _text(value: Any) -> str:
 
 def _record_from(row: dict[str, Any], where: str) -> PairRecord:
     try:
-        values: dict[str, Any] = {name: _READERS.get(name, str)(row[name]) for name in _PLAIN}
+        values: dict[str, Any] = {name: _READERS.get(name, str)(row[name]) for name in _PLAIN if name in row}
         outcomes = {bone: row[f"outcome_{bone}"] for bone in BONES}
         extra = {name: value for name, value in row.items() if name not in (*_PLAIN, *_OUTCOMES)}
         return PairRecord(**values, outcomes=outcomes, extra=extra)

@@ -18,8 +18,9 @@ from hierbmd.io.ct import read_volume
 from hierbmd.io.labels import read_labels
 from hierbmd.io.radiograph import read_wanted_side
 from hierbmd.pairing.files import quality_of, record_of, write_made_pair
+from hierbmd.pairing.jitter import jittered
 from hierbmd.pairing.make import Patient, Registrar, make_pairs
-from hierbmd.pairing.options import RowOptions
+from hierbmd.pairing.options import JitterOptions, RowOptions
 from hierbmd.pairing.review import Seen, write_review
 from hierbmd.registration.patient import register_bones
 from hierbmd.registration.start import start_geometry
@@ -37,17 +38,23 @@ def make_row(
     given = make_pairs(
         patient, radiograph, start, sides, options=options.pairing, registrar=registrar or register_bones
     )
-    sha256 = pixels_sha256(radiograph.pixels)
+    jitter = options.jitter if row.split == "train" else JitterOptions()
+    more = jittered(patient, given.made, jitter, name=key)
+    made = [(f"{key}_{one.hip.side}", one, pixels_sha256(radiograph.pixels)) for one in given.made]
+    made += [
+        (f"{key}_{one.hip.side}_j{number}", one, pixels_sha256(one.images.radiograph)) for number, one in more.made
+    ]
     pairs = []
-    for one in given.made:
-        pair_id = f"{key}_{one.hip.side}"
+    for place, (pair_id, one, sha256) in enumerate(made):
         record = record_of(one, radiograph, pair_id=pair_id, subject=row.subject, sha256=sha256)
+        record = dataclasses.replace(record, synthetic=place >= len(given.made))
         write_made_pair(out, record, one)
         facts = {"record": dataclasses.asdict(record), "quality": quality_of(one, patient.calibration)}
         pairs.append({"pair_id": pair_id, "material": patient.calibration.material.value, **facts})
     seen = Seen(patient, radiograph, start.camera, given.found, options.pairing.registration)
     reviews = [write_review(out, f"{key}_{side}", side, seen) for side in sides if f"femur_{side}" in given.found]
-    return {"pairs": pairs, "refusals": [dataclasses.asdict(one) for one in given.refused], "reviews": reviews}
+    refused = [dataclasses.asdict(one) for one in (*given.refused, *more.refused)]
+    return {"pairs": pairs, "refusals": refused, "reviews": reviews}
 
 
 def _read_patient(row: ManifestRow, options: RowOptions) -> Patient:

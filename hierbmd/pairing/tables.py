@@ -64,8 +64,9 @@ class Cohort:
         return ((task, review) for task in self.tasks for review in self.results[task.key]["reviews"])
 
     def records(self) -> list[PairRecord]:
-        """The pairs that stand: not rejected by a person, and whose radiograph is no other subject's."""
+        """The pairs that stand: not rejected, whose radiograph is no other subject's; synthetic ones for training."""
         lost = self._rejected().keys() | self._leaked().keys()
+        lost |= {r.pair_id for r in self._made().values() if r.synthetic and r.split != "train"}
         return [record for record in self._made().values() if record.pair_id not in lost]
 
     def refusals(self) -> list[Row]:
@@ -91,7 +92,9 @@ class Cohort:
         entries = []
         for task, review in self.reviews():
             pair_id, side = review["pair_id"], review["side"]
-            why = [r["reason"] for r in self.results[task.key]["refusals"] if r["side"] == side]
+            why = [
+                r["reason"] for r in self.results[task.key]["refusals"] if r["side"] == side and r["stage"] != "jitter"
+            ]
             why += ["the same pixels under two patients"] if pair_id in leaked else []
             key = decision_key(task.made_from, side)
             pictures = {bone: out / one["picture"] for bone, one in review["bones"].items() if one["picture"]}

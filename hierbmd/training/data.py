@@ -90,6 +90,10 @@ class PairData(LightningDataModule):
         """The pairs of a split, or of the chosen fold's training and held-out patients."""
         return self._folded[split] if self.folds.folds and split in self._folded else self.dataset.of_split(split)
 
+    def real(self, split: str) -> tuple[PairRecord, ...]:
+        """The pairs of a split whose radiograph was taken, not simulated at another pose: what figures are made of."""
+        return tuple(record for record in self.records(split) if not record.synthetic)
+
     @cached_property
     def _folded(self) -> dict[str, tuple[PairRecord, ...]]:
         records = self.dataset.of_split(TRAIN, VALIDATION)
@@ -105,7 +109,9 @@ class PairData(LightningDataModule):
         )
         chosen = drawn[self.folds.repeat * self.folds.folds + self.folds.fold]
         sides = {TRAIN: set(chosen.train), VALIDATION: set(chosen.held_out)}
-        return {split: tuple(r for r in records if r.subject in names) for split, names in sides.items()}
+        chosen_records = {split: [r for r in records if r.subject in names] for split, names in sides.items()}
+        held_out = [r for r in chosen_records[VALIDATION] if not r.synthetic]
+        return {TRAIN: tuple(chosen_records[TRAIN]), VALIDATION: tuple(held_out)}
 
     def digest(self) -> str:
         """SHA-256 over the data set's card, table and the images of the pairs used here."""
@@ -138,8 +144,8 @@ class PairData(LightningDataModule):
         return self.plain_loader(VALIDATION) if self.records(VALIDATION) else []
 
     def plain_loader(self, split: str) -> DataLoader[Batch]:
-        """The pairs of a split without augmentation, in order."""
-        return self._loader(_Pairs(self.dataset, self.records(split), self.normalisation, None), None)
+        """The pairs of a split without augmentation, in order, none of them synthetic."""
+        return self._loader(_Pairs(self.dataset, self.real(split), self.normalisation, None), None)
 
     def _loader(self, pairs: TorchDataset[Batch], sampler: EpochShuffle | None) -> DataLoader[Batch]:
         return DataLoader(

@@ -36,7 +36,7 @@ def fit_novelty(module: StageModule, data: PairData) -> FittedNovelty:
     patients where this is larger: the network learned from the former, so their features may lie too near.
     """
     training = _features(module, data, TRAIN)
-    subjects = [record.subject for record in data.records(TRAIN)]
+    subjects = [record.subject for record in data.real(TRAIN)]
     limit = _quantile(_held_out_distances(training, subjects))
     distance = fit_distance(training)
     if data.records(VALIDATION):

@@ -28,7 +28,7 @@ class Readings:
 
 def read_split(module: StageModule, data: PairData, split: str) -> Readings | None:
     """Read every pair of a split without augmentation; None for a stage without BMD or an empty split."""
-    records = data.records(split)
+    records = data.real(split)
     raw: list[float] = []
     module.eval()
     with torch.no_grad():

@@ -212,6 +212,7 @@ def _card(module: StageModule, data: PairData, identity: Mapping[str, Any]) -> M
     splits = {split: data.records(split) for split in (TRAIN, VALIDATION)}
     description = {f"{split}_pairs": len(records) for split, records in splits.items()}
     description |= {f"{split}_patients": len({r.subject for r in records}) for split, records in splits.items()}
+    description["synthetic_train_pairs"] = len(splits[TRAIN]) - len(data.real(TRAIN))
     return ModelCard(
         stage=module.stage,
         structures=module.structures,

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hierbmd.stages.decompose import Decompose
 from hierbmd.stages.image_stage import ImageStage
+from hierbmd.stages.pretrain import Pretrain
 from hierbmd.stages.regress import HeadOptions, Regress
 from hierbmd.stages.synthesize import Synthesize
 
@@ -114,8 +115,9 @@ def test_direct_regression_from_scratch_starts_at_the_mean(hip_dataset: Path, ba
 
 def test_the_exported_discriminator_is_for_the_next_stage_only(tiny_runs: dict[str, Path]) -> None:
     kinds = {stage: {name.split(".")[0] for name in read_weights(folder)[0]} for stage, folder in tiny_runs.items()}
-    assert kinds["decompose"] == kinds["synthesize"] == {"network", "discriminator"}
-    assert kinds["regress"] == {"network"}
+    assert kinds["decompose"] == {"network", "discriminator"}
+    assert kinds["synthesize"] == {"network", "discriminator", "novelty"}
+    assert kinds["regress"] == {"network", "novelty"}
 
 
 def test_the_three_stages_learn_bmd_on_patients_never_seen(tiny_runs: dict[str, Path], readable_dataset: Path) -> None:
@@ -151,7 +153,7 @@ def test_every_stage_is_named_by_its_configuration() -> None:
     from hierbmd.training.run import STAGES, configure
 
     classes = {stage: configure(stage, ["--data.folder=x"]).model for stage in STAGES}
-    assert [type(classes[stage]) for stage in STAGES] == [Decompose, Synthesize, Regress]
+    assert [type(classes[stage]) for stage in STAGES] == [Pretrain, Decompose, Synthesize, Regress]
     assert all(classes[stage].stage == stage for stage in STAGES)
     assert isinstance(classes["decompose"].fresh_generator, UNet)
     assert not hasattr(DensityNet, "stage")
