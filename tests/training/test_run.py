@@ -16,11 +16,12 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
+from hierbmd.data.card import Stage
 from hierbmd.errors import BadConfig, BadManifest, OutputUnwritable, UntrustedWeights, WrongWeights
 from hierbmd.io.weights import read_weights
 from hierbmd.training import run
 from hierbmd.training.callbacks import Curves
-from hierbmd.training.run import train
+from hierbmd.training.run import STAGES, train
 
 
 class _Stopped(BaseException):
@@ -83,6 +84,29 @@ def test_a_stopped_run_ends_with_the_same_weights_bit_for_bit(
     assert _same(tmp_path / "whole", tmp_path / "torn")
     whole, torn = ((tmp_path / name / "curves.csv").read_text() for name in ("whole", "torn"))
     assert whole == torn
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_survives_ten_stops_bit_for_bit(
+    stage: Stage, readable_dataset: Path, tmp_path: Path, tiny_runs: dict[str, Path], stop_at: Any
+) -> None:
+    settings = {"trainer.max_epochs": 4, "trainer.accelerator": "cpu", "data.batch_size": 8, "samples_every": 0}
+    if stage in ("pretrain", "decompose"):
+        settings |= {"model.generator.init_args.widths": [4, 8], "model.generator.init_args.dropout": 0.1}
+    if stage in ("decompose", "synthesize"):
+        settings |= {"model.discriminator.layers": 1, "model.discriminator.filters": 4}
+    start = {"synthesize": tiny_runs["decompose"], "regress": tiny_runs["synthesize"]}.get(stage)
+    options = {"overrides": settings, "start_from": start, "progress": False}
+    train(stage, readable_dataset, tmp_path / "whole", **options)
+    for step in (1, 3, 5, 6, 8, 10, 12, 14, 17, 19):  # five steps an epoch, four epochs
+        stop_at(step)
+        with pytest.raises(_Stopped):
+            train(stage, readable_dataset, tmp_path / "torn", **options)
+        assert _epochs_kept(tmp_path / "torn") == step // 5
+    stop_at(None)
+    train(stage, readable_dataset, tmp_path / "torn", **options)
+    assert _same(tmp_path / "whole", tmp_path / "torn")
 
 
 @pytest.mark.slow
