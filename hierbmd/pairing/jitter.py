@@ -17,8 +17,7 @@ from hierbmd.geometry import ProjectionGeometry
 from hierbmd.pairing.make import MadePair, Patient, Refused, pair_images
 from hierbmd.pairing.options import JitterOptions
 from hierbmd.rigid import Matrix, Vector, invert_rigid, rigid_matrix, transform_points
-from hierbmd.simulation.basis import Basis
-from hierbmd.simulation.bone_motion import with_moved_bones
+from hierbmd.simulation.bone_motion import Loose, loosened, with_bones_at
 from hierbmd.simulation.options import RadiographSimulationOptions
 from hierbmd.simulation.radiograph import expose, materials_of
 
@@ -43,9 +42,10 @@ def jittered(patient: Patient, made: Sequence[MadePair], options: JitterOptions,
         return given
     basis = materials_of(patient.volume, _EXPOSURE)
     for one in made:
+        loose = loosened(basis, patient.labels, [f"femur_{one.hip.side}"])
         for number, rng in enumerate(_generators(options, f"{name} {one.hip.side}")):
             try:
-                given.made.append((number, _moved(patient, basis, one, options, rng)))
+                given.made.append((number, _moved(loose, one, options, rng)))
             except HierbmdError as error:
                 given.refused.append(Refused(one.hip.side, "jitter", type(error).__name__, str(error)))
     return given
@@ -56,9 +56,7 @@ def _generators(options: JitterOptions, name: str) -> Iterator[np.random.Generat
         yield np.random.default_rng([options.seed, number, *name.encode()])
 
 
-def _moved(
-    patient: Patient, basis: Basis, made: MadePair, options: JitterOptions, rng: np.random.Generator
-) -> MadePair:
+def _moved(loose: Loose, made: MadePair, options: JitterOptions, rng: np.random.Generator) -> MadePair:
     femur = made.found["femur"].camera_from_world
     hip = made.found["hip"].camera_from_world
     head_world_mm = made.hip.axes.head.centre_world_mm
@@ -71,7 +69,7 @@ def _moved(
     poses = {"hip": body @ hip, "femur": body @ femur @ joint}
     # The volume is seen at the pelvis' pose; the femur is moved within it to where its own pose has it.
     motion = invert_rigid(poses["hip"]) @ poses["femur"]
-    moved = with_moved_bones(basis, patient.labels, {f"femur_{made.hip.side}": motion})
+    moved = with_bones_at(loose, {f"femur_{made.hip.side}": motion})
     view = made.half.geometry
     geometry = ProjectionGeometry(view.camera, poses["hip"], view.view, view.side)
     shot = expose(moved, geometry, options=_EXPOSURE, seed=int(rng.integers(2**31)))
