@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from hierbmd.io.ct import read_volume
 from hierbmd.io.labels import read_labels
 from hierbmd.rigid import Vector
 from hierbmd.simulation.basis import METAL_HU, nodes
+from hierbmd.simulation.morphometry import SIDES
 from hierbmd.simulation.options import PatientOptions
 from hierbmd.simulation.patient import NOMINAL_SLOPE, virtual_patient
 from hierbmd.units import density_mg_cm3_from_hu
@@ -44,6 +45,7 @@ class Case:
     hip_centres_world_mm: dict[str, Vector]
     person: dict[str, Any]
     facts: dict[str, Any]
+    aims_world_mm: dict[str, Vector] = field(default_factory=dict)
 
 
 def virtual_case(index: int, options: PatientOptions) -> Case:
@@ -55,6 +57,7 @@ def virtual_case(index: int, options: PatientOptions) -> Case:
         "height_cm": patient.height_cm,
         "weight_kg": patient.weight_kg,
     }
+    metal = [f"femur_{side}" for side, kind in zip(SIDES, patient.anatomy.implants, strict=True) if kind != "none"]
     return Case(
         subject=patient.subject,
         scan=patient.volume,
@@ -64,7 +67,8 @@ def virtual_case(index: int, options: PatientOptions) -> Case:
         calibration=patient.calibration,
         hip_centres_world_mm=patient.hip_centres_world_mm,
         person=person,
-        facts={"kind": "virtual patient", "anatomy": asdict(patient.anatomy)},
+        facts={"kind": "virtual patient", "anatomy": asdict(patient.anatomy), "metal_in": metal, "fractures": "none"},
+        aims_world_mm=patient.aims_world_mm,
     )
 
 

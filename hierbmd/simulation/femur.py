@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from hierbmd.rigid import Matrix
 from hierbmd.simulation.morphometry import FemurSize
+from hierbmd.simulation.pelvis import LOAD
 from hierbmd.simulation.shapes import Group, Shape, chain, group
 
 Floats = NDArray[np.float32]
@@ -44,20 +45,38 @@ def femur_frame(size: FemurSize) -> FemurFrame:
     return FemurFrame(size, neck, neck * size.offset_mm / np.sin(angle), up / np.linalg.norm(up))
 
 
-def femur_shape(frame: FemurFrame, wall: float) -> Shape:
+def femur_shape(frame: FemurFrame, wall: float, arthritis: float = 0.0) -> Shape:
     """The femur's outer surface and cortex in its local frame; `wall` scales the cortical thickness of a young woman.
+
+    `arthritis`, 0 to 1, flattens the head where the load passes, grows a collar of osteophytes where the head ends and
+    thickens the neck's lower cortex (buttress).
 
     Thicknesses (mm at `wall` 1): shaft 6.5, calcar 3.4, superior neck 1.2, trochanters 1.1, head 0.9; superior and
     inferior neck after Poole et al., PLoS One 2012 (cortical thickness maps) and Johannesdottir et al., JBMR 2013.
     """
-    return Shape((_neck(frame, wall), _head(frame, wall), _shaft(frame, wall), *_trochanters(frame, wall)))
+    neck, head = _neck(frame, wall, arthritis), _head(frame, wall, arthritis)
+    spurs = (_collar(frame, arthritis),) if arthritis > 0.0 else ()
+    return Shape((neck, head, *spurs, _shaft(frame, wall), *_trochanters(frame, wall)))
 
 
-def _head(frame: FemurFrame, wall: float) -> Group:
-    return group([[0, 0, 0, frame.size.head_radius_mm, 0.9 * wall]], [(0,)], blend_mm=6.0)
+def _head(frame: FemurFrame, wall: float, arthritis: float) -> Group:
+    radius = frame.size.head_radius_mm
+    flat = [[*LOAD, radius - 2.4 * arthritis]] if arthritis > 0.0 else []
+    return group([[0, 0, 0, radius, 0.9 * wall + 0.8 * arthritis]], [(0,)], blend_mm=6.0, planes=flat)
 
 
-def _neck(frame: FemurFrame, wall: float) -> Group:
+def _collar(frame: FemurFrame, arthritis: float) -> Group:
+    """Osteophytes: a ring of beads where the head meets the neck, largest below, as on films of worn hips."""
+    head, third = frame.size.head_radius_mm, np.cross(frame.neck, frame.up)
+    beads = []
+    for angle in np.linspace(0.0, 2.0 * np.pi, 13):
+        out = np.cos(angle) * frame.up + np.sin(angle) * third
+        size = 1.2 + arthritis * (1.6 - 1.4 * np.cos(angle))
+        beads.append([*(0.55 * head * frame.neck + 0.84 * head * out), size, 0.9])
+    return chain(beads, blend_mm=4.0)
+
+
+def _neck(frame: FemurFrame, wall: float, arthritis: float) -> Group:
     s, head = frame.size, frame.size.head_radius_mm
     rows = []
     for along, radius, half_height, upper_mm, lower_mm in (
@@ -67,7 +86,7 @@ def _neck(frame: FemurFrame, wall: float) -> Group:
     ):
         at, r, e = along * frame.junction, radius * head * s.neck_width, half_height * head * s.neck_width
         rows.append([*(at + e * frame.up), r, upper_mm * wall])
-        rows.append([*(at - e * frame.up), r, lower_mm * wall])
+        rows.append([*(at - e * frame.up), r, lower_mm * wall * (1.0 + 0.35 * arthritis)])
     return group(rows, [(0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5)], blend_mm=6.0)
 
 
@@ -152,6 +171,18 @@ def trabecular_mg_cm3(frame: FemurFrame, local_mm: NDArray[np.floating], level: 
     density += 0.7 * lateral * (1 - in_head) * (170.0 * level**1.2 - density)
     canal = _soft_step((from_junction[..., 2] + 42.0) / 12.0)
     return np.asarray(density * (0.02 + 0.98 * canal), dtype=np.float32)
+
+
+def sclerosis_mg_cm3(frame: FemurFrame, local_mm: NDArray[np.floating]) -> Floats:
+    """What the worst arthritis adds to the trabeculae at points (..., 3) of the local frame, mg/cm3: under the worn
+    surface of the head, and in the neck."""
+    p, head = np.asarray(local_mm, dtype=np.float32), frame.size.head_radius_mm
+    radius = np.sqrt(np.einsum("...i,...i->...", p, p))
+    loaded = np.clip((p @ LOAD.astype(np.float32) / np.maximum(radius, 1e-3) - 0.6) / 0.3, 0.0, 1.0)
+    surface = 380.0 * loaded * np.clip(1.0 - (head - radius) / 9.0, 0.0, 1.0) * (radius < 1.1 * head)
+    along = (p @ frame.neck.astype(np.float32)) / frame.neck_mm
+    neck = 90.0 * np.exp(-(((along - 0.62) / 0.22) ** 2))
+    return np.asarray(surface + neck, dtype=np.float32)
 
 
 def _soft_step(x: Floats) -> Floats:

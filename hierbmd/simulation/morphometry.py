@@ -21,11 +21,16 @@ Sources (mean and SD over adults unless a sex is named):
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from hierbmd.data.density import REFERENCES
 from hierbmd.simulation.options import PatientOptions
+
+SIDES = ("left", "right")
+
+ImplantKind = Literal["none", "arthroplasty", "nail", "screws"]
 
 
 @dataclass(frozen=True)
@@ -83,25 +88,42 @@ class BoneQuality:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """All that was drawn for one patient; femora are (left, right)."""
+    """All that was drawn for one patient; pairs are (left, right).
+
+    `arthritis` is 0 for none to 1 for the worst; `spine` is the bone quality of T12 to L5.
+    """
 
     body: Body
     femora: tuple[FemurSize, FemurSize]
     pelvis: PelvisSize
     quality: tuple[BoneQuality, BoneQuality]
+    spine: BoneQuality
+    arthritis: tuple[float, float] = (0.0, 0.0)
+    implants: tuple[ImplantKind, ImplantKind] = ("none", "none")
 
 
 def draw_anatomy(rng: np.random.Generator, options: PatientOptions) -> Anatomy:
-    """Draw one patient: the body first, then sizes that follow height and sex, then bone quality by age and sex."""
+    """Draw one patient: the body first, then sizes that follow height and sex, then bone quality by age and sex.
+
+    Spine and disease have random numbers of their own: a share changes no patient but those whom it makes ill.
+    """
+    spine_rng, disease_rng = rng.spawn(2)
     body = _draw_body(rng, options)
     size = (body.height_cm - (160.0 if body.sex == "F" else 174.0)) / 7.0
     femur = _draw_femur(rng, body, size)
     quality = _draw_quality(rng, body, options)
+    femora = (_other_side(rng, femur), _other_side(rng, femur))
+    pelvis = _draw_pelvis(rng, body, size)
+    sides = (_other_quality(rng, quality), _other_quality(rng, quality))
+    arthritis, implants = draw_disease(disease_rng, options)
     return Anatomy(
         body=body,
-        femora=(_other_side(rng, femur), _other_side(rng, femur)),
-        pelvis=_draw_pelvis(rng, body, size),
-        quality=(_other_quality(rng, quality), _other_quality(rng, quality)),
+        femora=femora,
+        pelvis=pelvis,
+        quality=(_in_arthritis(sides[0], arthritis[0]), _in_arthritis(sides[1], arthritis[1])),
+        spine=_draw_spine(spine_rng, body, quality),
+        arthritis=arthritis,
+        implants=implants,
     )
 
 
@@ -190,4 +212,71 @@ def _other_quality(rng: np.random.Generator, quality: BoneQuality) -> BoneQualit
         quality,
         cortex_thickness=quality.cortex_thickness * float(np.exp(rng.normal(0, 0.02))),
         trabecular=quality.trabecular * float(np.exp(rng.normal(0, 0.035))),
+    )
+
+
+def mean_spine_t_score(sex: str, age_years: float) -> float:
+    """The mean T-score of L1-L4 at an age: NHANES 2005-2010 by decade (means of 1.056, 0.993, 0.952 and 0.902 g/cm2
+    in women from 45.5 to 75.5 years, level in men; quoted in Front Endocrinol 2026, 17:1748490, Table 3)."""
+    if sex == "M":
+        return 0.0
+    return float(np.interp(age_years, (45.5, 55.5, 65.5, 75.5, 85.5), (-0.07, -0.65, -1.03, -1.49, -1.75)))
+
+
+SPINE_YOUNG = {"F": (1.064, 0.109), "M": (1.055, 0.120)}
+"""Mean and SD in g/cm2 of L1-L4 at 21-30 years in the same table (0.106 and 0.110, widened to the 31-40 ones)."""
+
+_SPINE_HIP_R = 0.65
+"""Correlation of the spine's and the hip's departures from their means: 0.6-0.7 in DXA cohorts (unverified)."""
+
+
+def _draw_spine(rng: np.random.Generator, body: Body, hip: BoneQuality) -> BoneQuality:
+    """The spine's quality; its SD about the age's mean, 1.3 young SD, is that of the table (0.141 to 0.167 g/cm2)."""
+    hip_departure = (hip.t_score_drawn - mean_t_score(body.sex, body.age_years)) / 1.25
+    own = _SPINE_HIP_R * hip_departure + np.sqrt(1 - _SPINE_HIP_R**2) * rng.standard_normal()
+    t_score = float(np.clip(mean_spine_t_score(body.sex, body.age_years) + 1.25 * own, -4.3, 3.5))
+    mean, sd = SPINE_YOUNG[body.sex]
+    ratio = max(1.0 + t_score * sd / mean, 0.4)
+    return BoneQuality(
+        t_score_drawn=t_score,
+        cortex_thickness=float(_SPINE_WALL * ratio**0.70 * np.exp(rng.normal(0, 0.04))),
+        cortex_density=float(np.clip(ratio**0.15 * np.exp(rng.normal(0, 0.02)), 0.75, 1.1)),
+        trabecular=float(_SPINE_TRABECULAR * ratio**1.25 * np.exp(rng.normal(0, 0.06))),
+    )
+
+
+_SPINE_WALL, _SPINE_TRABECULAR = 1.0, 1.0
+"""Set so that areal density of L1-L4 meets the drawn T-score on average."""
+
+
+def draw_disease(
+    rng: np.random.Generator, options: PatientOptions
+) -> tuple[tuple[float, float], tuple[ImplantKind, ImplantKind]]:
+    """Arthritis of each hip, 0 to 1, and the implant of one: at the options' shares.
+
+    Of those with arthritis 4 in 10 have it on both sides (assumption), the second side about as bad; severity is 0.35
+    to 1 evenly. An implant is an arthroplasty in 6 of 10, a nail in 3, screws in 1 (assumption), on either side.
+    """
+    ill, both, first = rng.random() < options.arthritis_share, rng.random() < 0.4, int(rng.integers(2))
+    severity = rng.uniform(0.35, 1.0)
+    second = float(np.clip(severity + rng.normal(0.0, 0.15), 0.2, 1.0))
+    worn = [0.0, 0.0]
+    if ill:
+        worn[first] = float(severity)
+        worn[1 - first] = second if both else 0.0
+    operated, side, kind = rng.random() < options.implant_share, int(rng.integers(2)), rng.random()
+    implants: list[ImplantKind] = ["none", "none"]
+    if operated:
+        implants[side] = "arthroplasty" if kind < 0.6 else "nail" if kind < 0.9 else "screws"
+    return (worn[0], worn[1]), (implants[0], implants[1])
+
+
+def _in_arthritis(quality: BoneQuality, severity: float) -> BoneQuality:
+    """Bone of a worn hip, which is used less: set with the shape's changes to the published differences."""
+    if severity <= 0.0:
+        return quality
+    return replace(
+        quality,
+        cortex_thickness=quality.cortex_thickness * (1.0 - 0.16 * severity),
+        trabecular=quality.trabecular * (1.0 - 0.16 * severity),
     )

@@ -20,6 +20,9 @@ class PatientOptions:
     female_share: float = option("share of women", 0.75)
     t_score_sd: float = option("spread of bone density about its mean for age and sex, in young-adult SD", 1.25)
     ct_noise_hu: float = option("standard deviation of the CT noise at the voxel size, HU", 12.0)
+    coverage: Literal["hips", "lumbar", "torso"] = option("what the CT covers: hips, T12 to sacrum, or both", "hips")
+    arthritis_share: float = option("share of patients with osteoarthritis of a hip or both", 0.0)
+    implant_share: float = option("share of patients with metal in one hip: arthroplasty, nail or screws", 0.0)
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.spacing_mm <= 6.0:
@@ -32,6 +35,10 @@ class PatientOptions:
             raise BadConfig(
                 "out of range", where="female_share, t_score_sd or ct_noise_hu", mend="0 to 1, 0 to 3, 0 to 200"
             )
+        if not 0 <= self.arthritis_share <= 1 or not 0 <= self.implant_share <= 1:
+            raise BadConfig("a share is outside 0 to 1", where="arthritis_share, implant_share", mend="0.1 is 10 %")
+        if self.coverage not in ("hips", "lumbar", "torso"):
+            raise BadConfig("no such coverage", where=f"coverage {self.coverage}", mend="hips, lumbar or torso")
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,10 @@ class RadiographSimulationOptions:
             raise BadConfig("baseline JPEG has 8 bits", where=f"bits {self.bits}", mend="bits 8, or jpeg2000-lossy")
 
 
+_POSITION_NAMES = ("standing", "supine", "abduction", "adduction", "rest")
+_AIM_NAMES = ("ct", "hips", "lumbar")
+
+
 @dataclass(frozen=True)
 class StudyOptions:
     """A simulated cohort: how many patients and radiographs, how they lie before the source, and who learns from them.
@@ -108,6 +119,10 @@ class StudyOptions:
 
     subjects: int = option("how many patients", 24)
     poses: int = option("radiographs of each patient", 1)
+    positions: tuple[str, ...] = option(
+        "how the patient is laid in them, in turn: standing, supine, abduction, adduction, rest; none: any", ()
+    )
+    aims: tuple[str, ...] = option("where each is centred: ct (its middle), hips, lumbar; each pose at each", ("ct",))
     size_px: tuple[int, int] = option("columns and rows of a radiograph, WxH", (256, 256))
     pixel_mm: float = option("pixel size on the detector, mm", 1.6)
     sdd_mm: float = option("source-detector distance, mm", 1150.0)
@@ -123,6 +138,11 @@ class StudyOptions:
     def __post_init__(self) -> None:
         if self.subjects < 1 or self.poses < 1:
             raise BadConfig("nothing to simulate", where="subjects, poses", mend="at least 1 of each")
+        if unknown := {*self.positions} - {*_POSITION_NAMES} | {*self.aims} - {*_AIM_NAMES}:
+            mend = "positions: " + ", ".join(_POSITION_NAMES) + "; aims: " + ", ".join(_AIM_NAMES)
+            raise BadConfig("no such position or aim", where=", ".join(sorted(unknown)), mend=mend)
+        if not self.aims:
+            raise BadConfig("no aim of the radiographs", where="aims", mend="ct, hips or lumbar")
         if self.sites < 0:
             raise BadConfig("sites is below zero", where=f"sites {self.sites}", mend="0 for one to every image")
         if not 300 <= self.sdd_mm <= 5000 or not 200 <= self.source_isocentre_mm < self.sdd_mm:

@@ -1,5 +1,4 @@
-"""The pelvis of a virtual patient: one hemipelvis as a sphere mesh about its hip centre, the sacrum and the lowest
-vertebrae.
+"""The pelvis of a virtual patient: one hemipelvis as a sphere mesh about its hip centre, and the sacrum.
 
 Landmarks are those of a mean adult female pelvis in supine position (hip centres at y = z = 0, x = 0 in the midline,
 x lateral), set by hand from published breadths: bi-iliac 280 mm, ASIS to ASIS 235 mm, inter-hip 178 mm, symphysis
@@ -11,7 +10,6 @@ pelvic incidence 52 deg (Legaye et al., Eur Spine J 1998) and acetabular inclina
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from hierbmd.simulation.morphometry import PelvisSize
 from hierbmd.simulation.shapes import Group, Shape, chain, group
@@ -19,17 +17,25 @@ from hierbmd.simulation.shapes import Group, Shape, chain, group
 CARTILAGE_MM = 3.2
 """Gap between the bone of the head and of the socket: two layers of cartilage (joint space 3-5 mm on film)."""
 
+WORN_MM = 2.9
+"""What the worst arthritis takes of the joint space where the load passes: most of it."""
+
+LOAD = np.array([0.31, -0.10, 0.945]) / np.linalg.norm([0.31, -0.10, 0.945])
+"""Where the load passes from a left femoral head to its socket: up, a little lateral and forward."""
+
 _MEAN_HALF_MM = 89.0
 
 
-def hemipelvis_shape(size: PelvisSize, head_radius_mm: float, wall: float) -> Shape:
+def hemipelvis_shape(size: PelvisSize, head_radius_mm: float, wall: float, arthritis: float = 0.0) -> Shape:
     """A left hemipelvis in pelvis coordinates (midline x = 0, hip centre at (half distance, 0, 0)), mm.
 
-    `wall` scales the cortical thickness (ilium 1.2 mm, ischium 1.6, acetabular roof 1.8 at 1).
+    `wall` scales the cortical thickness (ilium 1.2 mm, ischium 1.6, acetabular roof 1.8 at 1). `arthritis`, 0 to 1,
+    brings the roof down on the head and grows spurs along the socket's upper rim.
     """
     groups = (_ilium(size), _column(), _rami(), _pubis())
     scaled = [_stretched(g, size, wall) for g in groups]
-    return Shape((*scaled, *_socket(size.half_hip_distance_mm, head_radius_mm, wall)))
+    socket = _socket(size.half_hip_distance_mm, head_radius_mm, wall, arthritis)
+    return Shape((*scaled, *socket))
 
 
 def _stretched(g: Group, size: PelvisSize, wall: float) -> Group:
@@ -108,18 +114,31 @@ def _pubis() -> Group:
     return group(rows, [(0, 1), (1, 2), (2, 3), (3, 4, 5), (2, 3, 5)], blend_mm=7.0)
 
 
-def _socket(hip_x_mm: float, head_radius_mm: float, wall: float) -> tuple[Group, Group]:
+def _socket(hip_x_mm: float, head_radius_mm: float, wall: float, arthritis: float) -> tuple[Group, ...]:
     inclination, version = np.radians(48.0), np.radians(18.0)
     normal = np.array(
         [np.sin(inclination) * np.cos(version), -np.sin(inclination) * np.sin(version), -np.cos(inclination)]
     )
     normal /= np.linalg.norm(normal)
     cavity = head_radius_mm + CARTILAGE_MM
-    centre = [hip_x_mm, 0.0, 0.0]
-    rim = float(normal @ np.array(centre)) - 1.0
-    cup = group([[*centre, cavity + 4.6, 1.1 * wall]], [(0,)], blend_mm=6.0, planes=[[*normal, rim]])
-    hollow = group([[*centre, cavity]], [(0,)], carve=True)
-    return cup, hollow
+    centre = np.array([hip_x_mm, 0.0, 0.0])
+    # Worn cartilage: the hollow sits lower and more medial, so that its roof comes down on the head.
+    worn = centre - arthritis * WORN_MM * LOAD
+    rim = float(normal @ centre) - 1.0
+    thick = 1.1 * wall + 2.2 * arthritis
+    cup = group([[*centre, cavity + 4.6 + 1.5 * arthritis, thick]], [(0,)], blend_mm=6.0, planes=[[*normal, rim]])
+    hollow = group([[*worn, cavity]], [(0,)], carve=True)
+    if arthritis <= 0.0:
+        return cup, hollow
+    # Spurs: beads along the upper half of the rim, largest at the lateral roof.
+    up = LOAD - (LOAD @ normal) * normal
+    up /= np.linalg.norm(up)
+    side = np.cross(normal, up)
+    beads = []
+    for angle in np.radians(np.linspace(-70.0, 70.0, 8)):
+        at = centre + (cavity + 2.0) * (np.cos(angle) * up + np.sin(angle) * side) + 1.5 * normal
+        beads.append([*at, 1.6 + 3.0 * arthritis * np.cos(angle), 1.2])
+    return cup, chain(beads, blend_mm=4.0), hollow
 
 
 def sacrum_shape(size: PelvisSize, wall: float) -> Shape:
@@ -137,7 +156,7 @@ def sacrum_shape(size: PelvisSize, wall: float) -> Shape:
     holes = [[s * (x + dx), y, z + dz, r] for x, z, r in _FORAMINA for s in (1, -1) for y, dx, dz in ends]
     foramina = group(holes, [(2 * n, 2 * n + 1) for n in range(len(holes) // 2)], carve=True)
     canal = chain([[0, 56, 106, 8.5], [0, 63, 74, 7.5], [0, 75, 46, 5.0], [0, 79, 22, 3.5]], carve=True)
-    return Shape(tuple(_scaled_midline(g, size, wall) for g in (bodies, spine, laminae, foramina, canal)))
+    return Shape(tuple(scaled_midline(g, size, wall) for g in (bodies, spine, laminae, foramina, canal)))
 
 
 _SACRUM_HALF = [
@@ -156,36 +175,8 @@ _SACRUM_MIDDLE = [(0, 1, 8), (0, 1, 9), (8, 9, 12), (9, 12, 13), (12, 13, 16), (
 _FORAMINA = [(20.0, 66.0, 3.8), (17.5, 49.0, 3.5), (14.5, 33.0, 3.0), (12.0, 18.0, 2.6)]
 
 
-def lumbar_shape(level: int, size: PelvisSize, wall: float) -> Shape:
-    """A lumbar vertebra (`level` 5 or 4) in pelvis coordinates, mm: body with endplates, arch, transverse and spinous
-    processes.
-
-    Body width 48-50, depth 34, height 27-28 mm: Zhou et al., Eur Spine J 2000 (unverified digits).
-    """
-    lift, back, tilt = {5: (122.0, 20.0, 16.0), 4: (158.0, 12.0, 4.0)}[level]
-    turn = Rotation.from_euler("x", tilt, degrees=True).as_matrix()
-    up = turn @ np.array([0, 0, 1.0])
-    centre = np.array([0.0, back, lift])
-
-    def at(x: float, y: float, z: float, r: float, t: float = 1.0) -> list[float]:
-        return [*(centre + turn @ np.array([x, y, z])), r, t]
-
-    half = 13.5
-    ring = [at(0, 0, 0, 17.0)] + [
-        at(8.5 * np.cos(a), 2.0 * np.sin(a), 0, 16.0) for a in np.linspace(0, 2 * np.pi, 8, endpoint=False)
-    ]
-    planes = [[*up, float(up @ centre) + half], [*-up, float(-up @ centre) + half]]
-    body = group(ring, [(0, n, n % 8 + 1) for n in range(1, 9)], blend_mm=4.0, planes=planes)
-    sides = []
-    for s in (1, -1):
-        sides.append(chain([at(s * 12, 14, 6, 5.5), at(s * 15, 26, 3, 6.0), at(s * 17, 34, -14, 6.0)], blend_mm=5.0))
-        sides.append(chain([at(s * 15, 22, 5, 5.0), at(s * 40, 26, 7, 3.6)], blend_mm=5.0))
-        sides.append(chain([at(s * 15, 28, 2, 4.5), at(0, 42, -4, 4.0)], blend_mm=5.0))
-    spinous = group([at(0, 42, -2, 3.5), at(0, 62, -6, 3.5), at(0, 60, -14, 4.0)], [(0, 1, 2)], blend_mm=5.0)
-    return Shape(tuple(_scaled_midline(g, size, wall) for g in (body, *sides, spinous)))
-
-
-def _scaled_midline(g: Group, size: PelvisSize, wall: float) -> Group:
+def scaled_midline(g: Group, size: PelvisSize, wall: float) -> Group:
+    """A group of midline bones stretched to the pelvis's size; `wall` scales its cortex."""
     scale = np.diag([size.half_hip_distance_mm / _MEAN_HALF_MM, size.depth, size.height, 1.0])
     scaled = g.transformed(scale)
     vertices = scaled.vertices.copy()

@@ -33,16 +33,19 @@ from hierbmd.io.dicom_write import DicomOptions
 from hierbmd.io.geometry_file import geometry_to_json
 from hierbmd.io.image import write_labels, write_volume
 from hierbmd.parallel import in_processes
-from hierbmd.rigid import Matrix
+from hierbmd.rigid import Matrix, Vector
 from hierbmd.simulation.bone_motion import Loose, loosened, with_bones_at
 from hierbmd.simulation.cases import BONES, Case, real_case, virtual_case
-from hierbmd.simulation.morphometry import draw_anatomy
+from hierbmd.simulation.morphometry import SIDES, draw_anatomy
 from hierbmd.simulation.options import PatientOptions, RadiographSimulationOptions, StudyOptions
-from hierbmd.simulation.poses import draw_femur_motions, draw_geometry
+from hierbmd.simulation.poses import POSITIONS, draw_femur_motions, draw_geometry, draw_tilt_deg
 from hierbmd.simulation.radiograph import expose, materials_of
 from hierbmd.simulation.storage import write_simulated
+from hierbmd.simulation.truth import lumbar_bmd
 
-TRUTH_VERSION = 1
+TRUTH_VERSION = 2
+
+_OWN_COLUMNS = ("position", "aim", "arthritis_left", "arthritis_right", "implant_left", "implant_right")
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,10 @@ def _simulate_subject(index: int, *, out: Path, recipe: Recipe, digest: str) -> 
     write_calibration(folder / "calibration.json", case.calibration)
     femora = [f"femur_{side}" for side in case.hip_centres_world_mm if f"femur_{side}" in case.labels.names_present]
     loose = loosened(materials_of(case.body, recipe.radiograph), case.labels, femora)
-    radiographs = [_radiograph(folder, case, loose, recipe, (index, pose)) for pose in range(recipe.study.poses)]
+    radiographs = [
+        _radiograph(folder, case, loose, recipe, (index, pose))
+        for pose in range(recipe.study.poses * len(recipe.study.aims))
+    ]
     truth = {
         "version": TRUTH_VERSION,
         "simulated": True,
@@ -139,6 +145,7 @@ def _simulate_subject(index: int, *, out: Path, recipe: Recipe, digest: str) -> 
         },
         "hip_centres_world_mm": {side: _rounded(point) for side, point in case.hip_centres_world_mm.items()},
         "sides": {side: _side_truth(case, side) for side in ("left", "right")},
+        "spine": _spine_truth(case),
         "radiographs": radiographs,
     }
     write_json(folder / "truth.json", truth)
@@ -150,8 +157,13 @@ def _radiograph(folder: Path, case: Case, loose: Loose, recipe: Recipe, number: 
     index, pose = number
     seed = [recipe.patient.seed, index, 1 + pose]
     rng = np.random.default_rng(seed)
-    geometry = draw_geometry(rng, recipe.study, case.scan.grid.centre_world_mm)
-    motions = draw_femur_motions(rng, recipe.study, case.hip_centres_world_mm, case.labels.names_present)
+    aim, laid = recipe.study.aims[pose // recipe.study.poses], _laid(recipe.study, pose)
+    position = POSITIONS.get(laid)
+    tilt_deg = draw_tilt_deg(rng, position)
+    geometry = draw_geometry(rng, recipe.study, _aim_world_mm(case, aim), tilt_deg=tilt_deg)
+    motions = draw_femur_motions(
+        rng, recipe.study, case.hip_centres_world_mm, case.labels.names_present, position=position, tilt_deg=tilt_deg
+    )
     moved = with_bones_at(loose, motions)
     exposure_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
     site = site_of(recipe, index)
@@ -161,7 +173,21 @@ def _radiograph(folder: Path, case: Case, loose: Loose, recipe: Recipe, number: 
     name = f"radiograph_{pose:02d}.dcm"
     dicom = DicomOptions(subject=case.subject, description="simulated AP hip", uid_seed=f"hierbmd simulate {seed}")
     drawn = write_simulated(folder / name, radiograph, geometry, options=exposure, seed=exposure_seed, dicom=dicom)
-    return {"site": site, "exposure": drawn, **_pose_truth(name, geometry, motions, case, exposure_seed)}
+    how = {"position": laid, "aim": aim, "tilt_deg": round(tilt_deg, 4), "site": site, "exposure": drawn}
+    return {**how, **_pose_truth(name, geometry, motions, case, exposure_seed)}
+
+
+def _laid(study: StudyOptions, pose: int) -> str:
+    """The name of the position of one radiograph, "any" where none was asked for."""
+    return study.positions[pose % study.poses % len(study.positions)] if study.positions else "any"
+
+
+def _aim_world_mm(case: Case, aim: str) -> Vector:
+    if aim == "ct":
+        return case.scan.grid.centre_world_mm
+    if aim not in case.aims_world_mm:
+        raise BadConfig(f"the CT does not cover the {aim}", where=case.subject, mend="--coverage torso, or --aims ct")
+    return case.aims_world_mm[aim]
 
 
 def site_of(recipe: Recipe, index: int) -> int | None:
@@ -206,6 +232,15 @@ def _side_truth(case: Case, side: str) -> dict[str, Any]:
     }
 
 
+def _spine_truth(case: Case) -> dict[str, Any]:
+    """The true areal BMD of L1-L4 from the front; why not, where the CT does not hold them."""
+    try:
+        areal = lumbar_bmd(case.density, case.labels)
+    except HierbmdError as error:
+        return {"refused": str(error)}
+    return {"l1_l4_bmd_g_cm2": areal.bmd_g_cm2, "l1_l4_bmc_g": areal.bmc_g, "l1_l4_area_cm2": areal.area_cm2}
+
+
 def _is_done(folder: Path, digest: str) -> bool:
     found = _same_recipe(folder / "truth.json", digest)
     if found is None:
@@ -244,7 +279,7 @@ def _write_tables(out: Path, recipe: Recipe, subjects: list[str]) -> None:
     write_json(out / "truth.json", whole)
     try:
         with atomic_path(out / "manifest.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [*KNOWN_COLUMNS, "simulated"], restval="", lineterminator="\n")
+            writer = csv.DictWriter(file, [*KNOWN_COLUMNS, "simulated", *_OWN_COLUMNS], restval="", lineterminator="\n")
             writer.writeheader()
             for truth in truths:
                 writer.writerows(_manifest_rows(truth, splits[truth["subject"]]))
@@ -266,7 +301,13 @@ def _manifest_rows(truth: dict[str, Any], split: str) -> list[dict[str, Any]]:
         "simulated": "true",
         **person,
     }
-    return [{**common, "radiograph": f"{folder}/{radiograph['file']}"} for radiograph in truth["radiographs"]]
+    for n, side in enumerate(SIDES):
+        common[f"arthritis_{side}"] = round(truth["anatomy"]["arthritis"][n], 3) if "anatomy" in truth else ""
+        common[f"implant_{side}"] = truth["anatomy"]["implants"][n] if "anatomy" in truth else ""
+    return [
+        {**common, "radiograph": f"{folder}/{one['file']}", "position": one["position"], "aim": one["aim"]}
+        for one in truth["radiographs"]
+    ]
 
 
 def _splits(recipe: Recipe, subjects: list[str]) -> dict[str, str]:

@@ -12,11 +12,9 @@ from hierbmd.data.density import REFERENCES
 from hierbmd.data.schemes import TOTALSEGMENTATOR_V2
 from hierbmd.errors import BadConfig
 from hierbmd.rigid import transform_points
-from hierbmd.simulation.morphometry import draw_anatomy, mean_t_score
+from hierbmd.simulation.morphometry import SIDES, draw_anatomy, mean_t_score
 from hierbmd.simulation.options import PatientOptions
 from hierbmd.simulation.patient import virtual_patient
-
-SIDES = ("left", "right")
 
 
 def _centroid(patient, name):
@@ -162,3 +160,68 @@ def test_total_hip_areal_density_is_spread_like_a_screening_cohort():
     assert np.corrcoef(pairs.T)[0, 1] > 0.9
     assert abs(np.mean(pairs[:, 1] - pairs[:, 0])) < 0.4
     assert 0.8 < pairs[:, 1].std() < 2.0
+
+
+def test_a_torso_holds_a_lordotic_spine_and_its_areal_density():
+    from hierbmd.simulation.truth import lumbar_bmd
+
+    patient = virtual_patient(0, PatientOptions(seed=11, spacing_mm=4.0, coverage="torso"))
+    levels = [f"vertebrae_L{n}" for n in (5, 4, 3, 2, 1)]
+    centres = np.array([_centroid(patient, name) for name in levels])
+    assert np.all(np.diff(centres[:, 2]) > 28)
+    assert centres[2, 1] < min(centres[0, 1], centres[4, 1]) + 5
+    found = lumbar_bmd(patient.density, patient.labels)
+    assert found.bmc_g == pytest.approx(found.bmd_g_cm2 * found.area_cm2)
+    assert 0.4 < found.bmd_g_cm2 < 1.9
+    assert set(patient.aims_world_mm) == {"hips", "lumbar"}
+    hips = virtual_patient(0, PatientOptions(seed=11, spacing_mm=4.0))
+    assert hips.anatomy == patient.anatomy
+
+
+@pytest.mark.parametrize("coverage", ["lumbar"])
+def test_a_lumbar_ct_has_no_femur(coverage):
+    patient = virtual_patient(0, PatientOptions(seed=11, spacing_mm=4.0, coverage=coverage))
+    assert "femur_left" not in patient.labels.names_present
+    assert {"vertebrae_L1", "sacrum", "hip_left"} <= set(patient.labels.names_present)
+
+
+def test_shares_of_disease_are_met_and_change_no_one_else():
+    ill = PatientOptions(arthritis_share=0.3, implant_share=0.1)
+    drawn = [draw_anatomy(np.random.default_rng([3, n]), ill) for n in range(400)]
+    assert np.mean([max(a.arthritis) > 0 for a in drawn]) == pytest.approx(0.3, abs=0.07)
+    assert np.mean([a.implants != ("none", "none") for a in drawn]) == pytest.approx(0.1, abs=0.05)
+    for n, one in enumerate(drawn):
+        if max(one.arthritis) == 0 and one.implants == ("none", "none"):
+            assert one == draw_anatomy(np.random.default_rng([3, n]), PatientOptions())
+            break
+
+
+def test_an_implant_is_metal_in_the_ct_and_no_density():
+    """Each kind reads as metal in its femur, which a data set refuses (FAULTS row 13); the other side stays native."""
+    from hierbmd.anatomy.metal import metal_near
+    from hierbmd.simulation.basis import METAL_HU
+
+    kinds = set()
+    for index in range(12):
+        options = PatientOptions(seed=4, spacing_mm=4.0, implant_share=1.0)
+        kind = max(draw_anatomy(np.random.default_rng([4, index]), options).implants, key=lambda k: k != "none")
+        if kind in kinds:
+            continue
+        kinds.add(kind)
+        patient = virtual_patient(index, options)
+        for side, own in zip(SIDES, patient.anatomy.implants, strict=True):
+            femur = patient.labels.mask(f"femur_{side}")
+            assert metal_near(patient.volume.values, femur).any() == (own != "none")
+        metal = patient.body.values > 2 * METAL_HU
+        assert patient.density.values[metal].max() < 400
+    assert len(kinds) >= 2
+
+
+def test_arthritis_narrows_the_joint_and_hardens_the_roof():
+    worn = PatientOptions(seed=11, spacing_mm=3.0, arthritis_share=1.0)
+    index = next(n for n in range(20) if draw_anatomy(np.random.default_rng([11, n]), worn).arthritis[0] > 0.6)
+    ill, well = (virtual_patient(index, o) for o in (worn, PatientOptions(seed=11, spacing_mm=3.0)))
+    at = ill.hip_centres_world_mm["left"] + [0.0, 0.0, ill.anatomy.femora[0].head_radius_mm + 6.0]
+    i, j, k = np.round(transform_points(ill.density.grid.index_from_world, at[None])[0]).astype(int)
+    zone = (slice(i - 2, i + 3), slice(j - 2, j + 3), slice(k - 2, k + 3))
+    assert ill.density.values[zone].mean() > 1.15 * well.density.values[zone].mean()

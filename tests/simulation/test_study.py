@@ -100,6 +100,39 @@ def test_the_written_ct_calibrates_to_the_written_density(study):
     assert np.mean(read - density.values[bone]) == pytest.approx(0.0, abs=40.0)
 
 
+def test_positions_and_aims_are_each_a_radiograph_with_its_truth(tmp_path):
+    recipe = Recipe(
+        PatientOptions(seed=2, spacing_mm=6.0, coverage="torso", implant_share=1.0),
+        RadiographSimulationOptions(step_mm=4.0, table=False),
+        StudyOptions(
+            subjects=1,
+            poses=2,
+            size_px=(48, 48),
+            pixel_mm=8,
+            positions=("standing", "abduction"),
+            aims=("hips", "lumbar"),
+        ),
+    )
+    list(simulate_study(tmp_path / "laid", recipe))
+    (subject,) = json.loads((tmp_path / "laid" / "truth.json").read_text())["subjects"]
+    said = [(one["position"], one["aim"]) for one in subject["radiographs"]]
+    assert said == [("standing", "hips"), ("abduction", "hips"), ("standing", "lumbar"), ("abduction", "lumbar")]
+    assert subject["spine"]["l1_l4_bmd_g_cm2"] > 0.3
+    assert sorted(side.get("refused", "") != "" for side in subject["sides"].values()) == [False, True]
+    rows = read_manifest(tmp_path / "laid" / "manifest.csv").rows
+    assert [row.extra["aim"] for row in rows] == ["hips", "hips", "lumbar", "lumbar"]
+    assert {rows[0].extra["implant_left"], rows[0].extra["implant_right"]} - {"none"}
+    # The abducted left thigh's shaft, below the head, goes to the patient's left.
+    motion = np.array(subject["radiographs"][1]["bones"]["femur_left"]["world_from_world"])
+    assert (motion[:3, :3] @ [0, 0, -100.0])[0] > 5
+
+
+@pytest.mark.parametrize("wrong", [{"positions": ("sitting",)}, {"aims": ("knee",)}, {"aims": ()}])
+def test_unknown_positions_and_aims_are_refused(wrong):
+    with pytest.raises(BadConfig):
+        StudyOptions(**wrong)
+
+
 def test_two_workers_give_the_same_bytes(study, tmp_path):
     list(simulate_study(tmp_path / "two", RECIPE, workers=2))
     assert _hashes(tmp_path / "two") == study[1]
