@@ -3,12 +3,13 @@
 `python benchmarks/gpu_counts.py` prints a line a kernel: its registers and, of its innermost loop, how often a sample
 goes to spilled registers, its instructions, loads and float operations. A process of its own, without
 TRITON_INTERPRET: what Triton interprets it cannot compile. The stand-in driver only names the target, compute
-capability 9.0 (H100).
+capability 9.0 (H100). `--page docs/benchmarks` writes the table as gpu.md, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import re
 import subprocess
 import tempfile
@@ -26,6 +27,7 @@ from hierbmd.drr.triton_field import Packed
 from hierbmd.drr.triton_kernel import project
 from hierbmd.drr.triton_march import Field
 from hierbmd.drr.triton_rays import CAMERA_NUMBERS
+from hierbmd.io.atomic import atomic_path
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 OURS = {
@@ -51,6 +53,27 @@ NANODRR = {
     "backward to the pose, 11 classes, nearest": (True, 11, False),
 }
 """Whether backward, the classes with the background, and whether each neighbour has its own label."""
+
+_HEAD = ["kernel", "registers", "spilled", "instructions", "loads", "float operations"]
+_PIXELS = 256 * 256
+_PAGE = """# What a GPU must do
+
+Written by `python benchmarks/gpu_counts.py --page docs/benchmarks` ({versions}): nothing here is typed by hand.
+**None of it is a time: the cuda backend has not run on a GPU.** The kernels were compiled for compute capability 9.0
+(H100) and their machine code read. On a machine with a GPU `python benchmarks/gpu.py` measures both in turn.
+
+Registers are a thread's; the rest is of the innermost loop, a sample: words that go to spilled registers,
+instructions, 32-bit loads, float operations (a fused multiply-add is two).
+
+{table}
+
+## One image
+
+256^3 voxels, 256 x 256 pixels, a sample a plane: {samples} million samples when no slab is empty. All must move at
+least the {memory}; the bytes loaded below are asked of the caches.
+
+{totals}
+"""
 
 _FLOAT = {"FADD": 1, "FMUL": 1, "FFMA": 2, "FMNMX": 1}
 
@@ -150,26 +173,52 @@ def per_sample(cubin: bytes, loads: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print the counts of our kernels and, where it is installed, of nanodrr's."""
+    """Print the counts of our kernels and, where it is installed, of nanodrr's; write the page when asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ours", action="store_true", help="leave nanodrr's kernels out")
     parser.add_argument("--few", action="store_true", help="of ours the first four only")
+    parser.add_argument("--page", type=Path, help="folder to write gpu.md to")
     given = parser.parse_args()
     triton.runtime.driver.set_active(_Offline())
-    print("kernel | registers | spilled | instructions | loads | float operations")
+    print(*_HEAD, sep=" | ")
+    rows = []
     for name, case in list(OURS.items())[: 4 if given.few else None]:
-        _tell(f"ours: {name}", ours(*case), 4)
-    if given.ours:
-        return
-    for name, (backward, classes, soft) in NANODRR.items():
+        rows.append(_told(f"ours: {name}", ours(*case), 4))
+    for name, (backward, classes, soft) in {} if given.ours else NANODRR.items():
         loads = 8 if classes == 1 else 9 if not soft else 16
         loads += 0 if classes == 1 or not backward else 8 if soft else 1
-        _tell(f"nanodrr: {name}", nanodrr(backward, classes, soft), loads)
+        rows.append(_told(f"nanodrr: {name}", nanodrr(backward, classes, soft), loads))
+    if given.page:
+        with atomic_path(given.page / "gpu.md") as path:
+            path.write_text(page(rows), encoding="utf-8")
 
 
-def _tell(name: str, cubin: bytes, loads: int) -> None:
-    numbers: list[Any] = [registers(cubin), *(round(value, 1) for value in per_sample(cubin, loads).values())]
-    print(name, *numbers, sep=" | ", flush=True)
+def page(rows: list[list[Any]]) -> str:
+    """The table as a page, with the bytes and operations of an image of 256^3 voxels and 256 x 256 pixels."""
+    table = [_HEAD, ["---"] * len(_HEAD), *(map(str, row) for row in rows)]
+    lines = ["| " + " | ".join(row) + " |" for row in table]
+    samples, volume_mb, image_mb = 256 * _PIXELS, 4 * 256**3 / 2**20, 4 * _PIXELS / 2**20
+    totals = ["| kernel | instructions | bytes loaded | float operations |", "|---|---|---|---|"]
+    for name, _, _, instructions, loads, operations in rows:
+        if str(name).endswith("1 structure"):
+            counts = f"{instructions * samples / 1e9:.2f} G | {4 * loads * samples / 1e6:.0f} MB"
+            totals.append(f"| {name} | {counts} | {operations * samples / 1e9:.2f} G |")
+    names = ("triton", "torch", *(("nanodrr",) if any("nanodrr" in row[0] for row in rows) else ()))
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    memory = f"volume ({volume_mb:.0f} MB), once, image ({image_mb:.2f} MB) and Jacobian ({6 * image_mb:.2f} MB)"
+    return _PAGE.format(
+        versions=versions,
+        table="\n".join(lines),
+        samples=f"{samples / 1e6:.1f}",
+        memory=memory,
+        totals="\n".join(totals),
+    )
+
+
+def _told(name: str, cubin: bytes, loads: int) -> list[Any]:
+    row = [name, registers(cubin), *(round(value, 1) for value in per_sample(cubin, loads).values())]
+    print(*row, sep=" | ", flush=True)
+    return row
 
 
 if __name__ == "__main__":

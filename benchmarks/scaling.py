@@ -14,7 +14,7 @@ from scenes import divided
 from tasks import Task, body
 
 PEERS = ("nanodrr", "rtk")
-_SLOW_S = 12.0
+_SLOW_S = 4.0
 """A peer that took longer is not asked for the next larger size."""
 
 
