@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import os
+import shutil
 import weakref
 
 import numpy as np
@@ -116,16 +118,26 @@ def test_nothing_kept_gives_the_gradients_of_everything_kept(blob_scene, small_c
         torch.testing.assert_close(kept, again, rtol=1e-6, atol=0)
 
 
-def test_compiled_whole_it_gives_the_same_gradients(blob_scene, small_camera, starts):
-    projector = make_projector(blob_scene)
-
+def _compiled_and_plain(projector, camera, starts, backend):
     def loss(poses):
-        return (project(projector, small_camera, poses) * 2).square().sum()
+        return (project(projector, camera, poses) * 2).square().sum()
 
     plain, compiled = starts.clone().requires_grad_(), starts.clone().requires_grad_()
     loss(plain).backward()
-    torch.compile(loss, fullgraph=True, backend="aot_eager")(compiled).backward()
-    torch.testing.assert_close(plain.grad, compiled.grad)
+    torch.compile(loss, fullgraph=True, backend=backend)(compiled).backward()
+    return plain.grad, compiled.grad
+
+
+def test_compiled_whole_it_gives_the_same_gradients(blob_scene, small_camera, starts):
+    plain, compiled = _compiled_and_plain(make_projector(blob_scene), small_camera, starts, "aot_eager")
+    torch.testing.assert_close(plain, compiled)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="inductor needs a C++ compiler")
+def test_compiled_by_inductor_it_gives_the_same_gradients(blob_scene, small_camera, starts):
+    plain, compiled = _compiled_and_plain(make_projector(blob_scene), small_camera, starts, "inductor")
+    torch.testing.assert_close(plain, compiled)
 
 
 def test_a_projector_that_is_dropped_is_gone(blob_scene, small_camera, starts):
