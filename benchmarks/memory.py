@@ -54,6 +54,7 @@ def _peak_mb(told: str, name: str, step: str) -> float | None:
 
 def main() -> int:
     """Do one step in this process and print the peak of what projects, MB; 3 where the step is not to be had."""
+    import systems
     from agreement import available
     from tasks import body
 
@@ -64,6 +65,7 @@ def main() -> int:
     if name not in found or (step == "gradient" and found[name].gradient is None):
         return 3
     _do(found[name], step)
+    systems.forget_peak()
     if step != "idle" or name == "rtk":
         values = np.load(told["values"])
         task = body(values.shape, told["pixels"], threads, values=values)

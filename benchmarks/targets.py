@@ -78,8 +78,11 @@ def _structures(found: Part) -> Iterator[Row]:
 
 def _memory(found: Part) -> Iterator[Row]:
     mine = next(row for row in found["rows"] if row["system"] == "ours")
-    rest_mb = mine["gradient_mb"] - found["image_mb"] - found["jacobian_mb"] - found["volume_mb"]
-    yield "memory beyond output and one volume copy: at most 32 MB", f"{rest_mb:.0f} MB", _yes(rest_mb <= 32)
+    held_mb = mine["gradient_mb"] - found["image_mb"] - found["jacobian_mb"]
+    limit_mb = 32 + found["volume_mb"]
+    # Nothing at all is what a peak of starting up hides: no measurement.
+    met = _yes(held_mb <= limit_mb) if held_mb > 1 else "not measured"
+    yield f"memory beyond volume and output: 32 MB and one volume copy, {limit_mb:.0f} MB", f"{held_mb:.0f} MB", met
 
 
 def _floor(found: Part) -> Iterator[Row]:
