@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hierbmd.drr.kernel_types import Rays, compiled, hat_integral
+from hierbmd.drr.kernel_types import Rays, compiled
 
 
 @compiled
@@ -30,11 +30,23 @@ def spread(rays: Rays, c: int, planes: tuple[int, int], weights: Any, labels: An
                 weight = np.float32(1)
                 if m < rays.planes[i, j, 2] or m > rays.planes[i, j, 3]:
                     line = rays.line[i, j]
-                    weight = np.float32(hat_integral(line[5] - m) - hat_integral(line[4] - m))
+                    weight = np.float32(_hat_integral(line[5] - m) - _hat_integral(line[4] - m))
                 if labels.size == 0:
                     _add(rays, (i, j), m, weight * weights[i, j, 0], out)
                 else:
                     _add_labels(rays, (i, j), m, (weight, weights), labels, out)
+
+
+@compiled
+def _hat_integral(u: float) -> float:
+    """The integral of the unit hat from minus infinity to u: the weight of a plane in a ray that ends there."""
+    if u <= -1.0:
+        return 0.0
+    if u >= 1.0:
+        return 1.0
+    if u < 0.0:
+        return 0.5 * (1.0 + u) ** 2
+    return 1.0 - 0.5 * (1.0 - u) ** 2
 
 
 @compiled

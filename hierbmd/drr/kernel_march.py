@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hierbmd.drr.kernel_types import BEYOND, TILE, Field, Rays, compiled, hat_integral
+from hierbmd.drr.kernel_types import BEYOND, TILE, Field, Rays, compiled
 
 
 @compiled
@@ -22,13 +22,25 @@ def march(field: Field, count: int, rays: Rays) -> None:
 
 
 @compiled
+def _hat_integral(u: float) -> float:
+    """The integral of the unit hat from minus infinity to u: the weight of a plane in a ray that ends there."""
+    if u <= -1.0:
+        return 0.0
+    if u >= 1.0:
+        return 1.0
+    if u < 0.0:
+        return 0.5 * (1.0 + u) ** 2
+    return 1.0 - 0.5 * (1.0 - u) ** 2
+
+
+@compiled
 def _add_plane(field: Field, rays: Rays, ray: Any, m: int) -> None:
     """Add a plane to a ray's sums, by its weight, and how that grows with the ray's lower and upper end."""
     i, j = ray
     lower, upper = rays.line[i, j, 4] - m, rays.line[i, j, 5] - m
     weight, by_lower, by_upper = 1.0, 0.0, 0.0
     if m < rays.planes[i, j, 2] or m > rays.planes[i, j, 3]:
-        weight = hat_integral(upper) - hat_integral(lower)
+        weight = _hat_integral(upper) - _hat_integral(lower)
         by_lower, by_upper = -max(0.0, 1.0 - abs(lower)), max(0.0, 1.0 - abs(upper))
     c = rays.axis[i, j]
     sa, sb = field.strides[(c + 1) % 3], field.strides[(c + 2) % 3]

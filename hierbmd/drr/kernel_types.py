@@ -8,8 +8,8 @@ Notation: c is the axis that a ray steps along, a and b the next two in cyclic o
 plane m, x = x0 + (m - anchor) * bx; the anchor is the middle plane, which keeps float32 exact to 1e-5 voxel.
 
 Kernels are called one after the other from `cpu`, never by each other across modules: numba's cache looks at the file
-of the kernel called, and would go on with an old copy of another's. The constants below and `hat_integral` are compiled
-in, too: whoever changes one during development deletes the cached kernels (`__pycache__/*.nbi`).
+of the kernel called, and would go on with an old copy of another's. The constants below are compiled in, too: whoever
+changes one during development deletes the cached kernels (`__pycache__/*.nbi`).
 """
 
 from __future__ import annotations
@@ -101,15 +101,3 @@ class Rays(NamedTuple):
     step: Any
     sums: Any
     met: Any
-
-
-@compiled
-def hat_integral(u: float) -> float:
-    """The integral of the unit hat from minus infinity to u: the weight of a plane in a ray that ends there."""
-    if u <= -1.0:
-        return 0.0
-    if u >= 1.0:
-        return 1.0
-    if u < 0.0:
-        return 0.5 * (1.0 + u) ** 2
-    return 1.0 - 0.5 * (1.0 - u) ** 2
