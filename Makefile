@@ -7,7 +7,7 @@ WORKERS ?= 2
 # One BLAS thread a test process: the tests run side by side.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=Agg
 
-.PHONY: install demo test test-slow coverage lint format wheel-check bench clean
+.PHONY: install demo study study-full test test-slow coverage lint format wheel-check bench clean
 
 install: $(VENV)/.installed
 
@@ -20,6 +20,12 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 demo: install
 	$(BIN)/hierbmd demo --out $(OUT)/demo
+
+study: install
+	$(BIN)/hierbmd study --out $(OUT)/study --workers $(WORKERS)
+
+study-full: install
+	$(BIN)/hierbmd study --config configs/study-full.yaml --out $(OUT)/study-full
 
 test: install
 	$(TEST_ENV) $(BIN)/python -m pytest -m "not slow" --numprocesses $(WORKERS) --dist worksteal

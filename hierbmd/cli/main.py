@@ -22,6 +22,7 @@ COMMANDS = {
     "ensemble": "the runs of several folds as one model",
     "predict": "BMD and a density image from a radiograph",
     "evaluate": "agreement, precision and screening of a model on patients never seen",
+    "study": "the hierarchy against one stage and direct regression: accuracy, pose, compression, learning curve",
     "demo": "all of it, on virtual patients, small",
 }
 """Every command and its one line; the module is hierbmd.cli.NAME."""
@@ -45,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{_USAGE}\nhierbmd: no command {name!r}{_nearest(name)}", file=sys.stderr)
         return 2
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("openjpeg").setLevel(logging.WARNING)  # a line for every tile that it codes
     return _run(name, rest)
 
 

@@ -92,15 +92,16 @@ def _coverage(rows: Sequence[Row], subjects: Sequence[str], drawn: BootstrapOpti
 def _screening(name: str, test: Readings, training: Readings, reference: Reference) -> dict[str, Any]:
     learnt, truth = training.by_patient()
     try:
-        threshold, missing = youden_threshold(learnt, _has(name, truth, reference)), ""
+        threshold, missing = youden_threshold(learnt, has_condition(name, truth, reference)), ""
     except Undefined as reason:
         threshold, missing = None, str(reason)
     predicted, true = test.by_patient()
-    found = screening(predicted, _has(name, true, reference), threshold_g_cm2=threshold, no_threshold=missing)
+    found = screening(predicted, has_condition(name, true, reference), threshold_g_cm2=threshold, no_threshold=missing)
     return found.as_json()
 
 
-def _has(name: str, bmd_g_cm2: NDArray[np.float64], reference: Reference) -> NDArray[np.bool_]:
+def has_condition(name: str, bmd_g_cm2: NDArray[np.float64], reference: Reference) -> NDArray[np.bool_]:
+    """Who (n,) has a condition of CONDITIONS by the reference BMD, g/cm2, and the young-adult reference."""
     return np.array([DensityClass.of(reference.t_score(value)) in CONDITIONS[name] for value in bmd_g_cm2], dtype=bool)
 
 

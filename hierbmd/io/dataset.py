@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import os
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 from hierbmd.data.density import RESEARCH_USE_ONLY, Material
 from hierbmd.data.halves import CANONICAL_SIDE, HalfFrame
 from hierbmd.data.pairs import BONES, DatasetCard, PairRecord, TrainingPair
-from hierbmd.errors import BadManifest
+from hierbmd.errors import BadManifest, OutputUnwritable
 from hierbmd.geometry import Side, View
 from hierbmd.io.atomic import atomic_path, read_json, write_json
 
@@ -98,6 +99,23 @@ def write_dataset(folder: str | Path, card: DatasetCard, records: Sequence[PairR
         writer.writeheader()
         writer.writerows(_row_from(record) for record in records)
     write_json(Path(folder) / "dataset.json", _json_from(card))
+
+
+def write_view(folder: str | Path, dataset: Dataset) -> None:
+    """Write a data set that shares the images of another: its own card and records, and a link to the other's pairs.
+
+    For subsets and other splits of what was prepared once. OutputUnwritable where the folder holds pairs of its own.
+    """
+    pairs, theirs = Path(folder) / "pairs", (dataset.folder / "pairs").resolve()
+    try:
+        pairs.parent.mkdir(parents=True, exist_ok=True)
+        if not pairs.is_symlink():
+            pairs.symlink_to(os.path.relpath(theirs, pairs.parent.resolve()), target_is_directory=True)
+    except OSError as error:
+        raise OutputUnwritable(f"cannot link ({error.strerror})", where=pairs, mend="give another folder") from error
+    if pairs.resolve() != theirs:
+        raise OutputUnwritable("the folder holds another data set", where=folder, mend="give another folder")
+    write_dataset(folder, dataset.card, dataset.records)
 
 
 def write_pair(folder: str | Path, pair: TrainingPair) -> Path:

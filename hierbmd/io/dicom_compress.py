@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from hierbmd.errors import BadConfig
+from hierbmd.io.codecs import jpeg_bytes
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -47,7 +49,6 @@ def compress(dataset: FileDataset, compression: Compression, *, jpeg_quality: in
 
 def _to_jpeg(dataset: FileDataset, quality: int) -> None:
     """Baseline JPEG by Pillow, encapsulated: pydicom has no encoder of it."""
-    from PIL import Image
     from pydicom.encaps import encapsulate
     from pydicom.uid import UID
 
@@ -55,10 +56,9 @@ def _to_jpeg(dataset: FileDataset, quality: int) -> None:
         raise BadConfig(
             "baseline JPEG has 8 bits", where=f"{dataset.BitsStored} bits", mend="8 bits, or jpeg2000-lossy"
         )
-    stream = io.BytesIO()
-    picture = Image.frombytes("L", (dataset.Columns, dataset.Rows), dataset.PixelData[: dataset.Rows * dataset.Columns])
-    picture.save(stream, format="JPEG", quality=quality)
-    dataset.PixelData = encapsulate([stream.getvalue()])
+    shape = (dataset.Rows, dataset.Columns)
+    pixels = np.frombuffer(dataset.PixelData, np.uint8, count=shape[0] * shape[1]).reshape(shape)
+    dataset.PixelData = encapsulate([jpeg_bytes(pixels, quality)])
     dataset["PixelData"].VR = "OB"
     dataset["PixelData"].is_undefined_length = True
     dataset.file_meta.TransferSyntaxUID = UID(SYNTAX["jpeg"])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.float32]
 
 _INK, _ACCENT, _SOFT = "#1b2733", "#0b6fa4", "#7a8a99"
-_STYLE: Any = {
+STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -29,6 +29,7 @@ _STYLE: Any = {
     "ytick.color": _INK,
     "svg.hashsalt": "hierbmd",
 }
+"""How every plot of a report looks."""
 _WINDOW_PERCENTILES = (1.0, 99.5)
 """What a radiograph is windowed to for the eye."""
 _TOP_PERCENTILE = 99.5
@@ -88,7 +89,7 @@ def densities(predicted: Image, true: Image, *, pixel_mm: tuple[float, float], l
     spread = {"cmap": "RdBu_r", "vmin": -look.difference_g_cm2, "vmax": look.difference_g_cm2}
     predicted, true = (image[look.rows, look.columns] for image in (predicted, true))
     panels = [("predicted", predicted, scale), ("true", true, scale), ("predicted - true", predicted - true, spread)]
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = _image_panels(panels, pixel_mm)
         axes = figure.axes
         bar: Any = {"fraction": 0.05, "pad": 0.03, "aspect": 24}
@@ -100,7 +101,7 @@ def densities(predicted: Image, true: Image, *, pixel_mm: tuple[float, float], l
 
 def scatter(reference: NDArray[np.float64], predicted: NDArray[np.float64], *, mean_g_cm2: float) -> str:
     """Predicted against reference BMD, g/cm2, with the identity line and the mean predictor's level."""
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure, axes = _plot()
         low, high = (float(f(np.concatenate([reference, predicted]))) for f in (np.min, np.max))
         margin = 0.05 * (high - low) + 1e-3
@@ -110,14 +111,14 @@ def scatter(reference: NDArray[np.float64], predicted: NDArray[np.float64], *, m
         axes.scatter(reference, predicted, s=22, color=_ACCENT, alpha=0.75, edgecolor="white", lw=0.4)
         axes.set(xlim=ends, ylim=ends, xlabel="reference BMD (g/cm2)", ylabel="predicted BMD (g/cm2)", aspect="equal")
         axes.legend(frameon=False, loc="upper left")
-        return _svg(figure)
+        return svg(figure)
 
 
 def bland_altman(
     reference: NDArray[np.float64], predicted: NDArray[np.float64], *, lines_g_cm2: dict[str, float | None]
 ) -> str:
     """Differences against means of predicted and reference BMD, g/cm2, with named horizontal lines."""
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure, axes = _plot()
         axes.axhline(0.0, color=_SOFT, lw=0.8)
         axes.scatter(
@@ -138,7 +139,7 @@ def bland_altman(
                 )
         axes.set(xlabel="mean of predicted and reference (g/cm2)", ylabel="predicted - reference (g/cm2)")
         axes.margins(y=0.15)
-        return _svg(figure)
+        return svg(figure)
 
 
 def _plot() -> tuple[Figure, Axes]:
@@ -163,12 +164,13 @@ def _png(figure: Figure) -> str:
     return "data:image/png;base64," + _encoded(figure, format="png", dpi=190)
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """A figure as an SVG data URI, the same bytes every time."""
     return "data:image/svg+xml;base64," + _encoded(figure, format="svg", metadata={"Date": None})
 
 
 def _encoded(figure: Figure, **settings: Any) -> str:
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         buffer = io.BytesIO()
         figure.savefig(buffer, **settings)
     return base64.b64encode(buffer.getvalue()).decode()

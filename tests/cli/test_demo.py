@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hierbmd.cli import demo
+from hierbmd.cli._chain import TRUTH_SOURCE
 from hierbmd.cli.main import main
 
 
@@ -26,7 +27,7 @@ def test_leaves_a_report_and_the_figures(quick):
     assert {"pearson_r", "rmse_g_cm2", "mean_predictor_rmse_g_cm2", "n_subjects", "seed"} <= set(metrics)
     assert metrics["simulated"] is True
     assert metrics["quick"] is True
-    assert metrics["bmd_sources"] == [demo.TRUTH_SOURCE]
+    assert metrics["bmd_sources"] == [TRUTH_SOURCE]
     assert "Research use only" in metrics["research_use_only"]
     assert set(metrics["seconds"]) == set(demo.STEPS)
     assert "QUICK RUN" in (quick / "report.html").read_text()

@@ -1,0 +1,87 @@
+"""The steps that a demonstration and a study share: what each does, which one runs, how long it took."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hierbmd.io.dataset import Dataset
+    from hierbmd.simulation.options import StudyOptions
+
+TRUTH_SOURCE = "simulation truth"
+"""What `bmd_source` says of a reference that is the virtual patient's own density, not what its scan was read as."""
+
+_LOG = logging.getLogger(__name__)
+
+
+class Steps:
+    """Says which step runs, and adds up its seconds over interruptions in OUT/seconds.json."""
+
+    def __init__(self, out: Path, names: Sequence[str]) -> None:
+        from hierbmd.io.atomic import read_json
+
+        self.path, self.names = out / "seconds.json", tuple(names)
+        self.seconds: dict[str, float] = read_json(self.path) if self.path.is_file() else {}
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Run a step; its time counts even when it is stopped."""
+        from hierbmd.io.atomic import write_json
+
+        _LOG.info("step %d of %d: %s", self.names.index(name) + 1, len(self.names), name)
+        start, earlier = time.monotonic(), self.seconds.get(name, 0.0)
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(earlier + time.monotonic() - start, 1)
+            write_json(self.path, self.seconds)
+
+
+def simulate_patients(cohort: Path, study: StudyOptions, *, seed: int, workers: int, quick: bool = False) -> None:
+    """Virtual patients with one X-ray unit's radiographs; quick ones are coarse."""
+    from hierbmd.cli._progress import progress
+    from hierbmd.simulation.options import PatientOptions, RadiographSimulationOptions
+    from hierbmd.simulation.study import Recipe, simulate_study
+
+    patients = PatientOptions(seed=seed, spacing_mm=4.0 if quick else 2.5)
+    recipe = Recipe(patients, RadiographSimulationOptions(table=False), study)
+    with progress("virtual patients") as on_subject:
+        for done, _ in enumerate(simulate_study(cohort, recipe, workers=workers), start=1):
+            on_subject(done, study.subjects)
+
+
+def prepare_pairs(manifest: Path, dataset: Path, *, workers: int, quick: bool = False) -> None:
+    """The training set of virtual patients."""
+    from hierbmd.cli._progress import progress
+    from hierbmd.cohort import PrepareOptions, prepare
+    from hierbmd.data.halves import HalfFrame
+    from hierbmd.pairing.options import PairingOptions, RowOptions
+    from hierbmd.registration.options import RegistrationOptions
+
+    # The simulated patients lie near where registration starts; two starts that agree find them as well as six.
+    pairing = PairingOptions(registration=RegistrationOptions(starts=2))
+    if quick:
+        coarse = RegistrationOptions(starts=1, level_pixel_mm=(8.0, 4.0))
+        pairing = PairingOptions(frame=HalfFrame((64, 128), (3.2, 3.2)), registration=coarse)
+    settings = PrepareOptions(row=RowOptions(pairing=pairing), workers=workers)
+    with progress("training pairs") as on_patient:
+        prepare(manifest, dataset, settings, progress=on_patient)
+
+
+def with_true_bmd(dataset: Dataset, *cohorts: Path) -> Dataset:
+    """The data set with each hip's BMD from the voxel truth of the simulation in place of what its CT was read as."""
+    from hierbmd.io.atomic import read_json
+
+    subjects = [subject for cohort in cohorts for subject in read_json(cohort / "truth.json")["subjects"]]
+    sides: dict[str, Any] = {subject["subject"]: subject["sides"] for subject in subjects}
+    records = tuple(
+        replace(r, bmd_g_cm2=sides[r.subject][r.side.value]["total_hip_bmd_g_cm2"], bmd_source=TRUTH_SOURCE)
+        for r in dataset.records
+    )
+    return replace(dataset, records=records)

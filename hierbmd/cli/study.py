@@ -1,0 +1,227 @@
+"""`hierbmd study`: the hierarchy and what it is compared with, trained alike, and how good each is."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import sqrt
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hierbmd.cli._chain import Steps, prepare_pairs, simulate_patients, with_true_bmd
+from hierbmd.cli._options import parse
+from hierbmd.cli._systems import SYSTEMS, Training, epochs_of, train_and_read
+from hierbmd.errors import BadConfig, ProcessDied
+from hierbmd.options import option
+
+if TYPE_CHECKING:
+    from hierbmd.evaluation.robustness import RadiographFiles
+    from hierbmd.evaluation.study import StudyFound
+    from hierbmd.io.dataset import Dataset
+
+STEPS = ("simulate", "prepare", "train and read", "report")
+_FEWEST = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Hierarchical learning against one stage and direct regression, with pose, compression and learning curve."""
+
+    out: Path = option("folder for everything; metrics.json and report.html are in it")
+    data: Path | None = option("a prepared data set with train, val and test in place of virtual patients", None)
+    manifest: Path | None = option("the manifest that --data was prepared from, to compress whole radiographs", None)
+    patients: int = option("virtual patients to train on", 100)
+    validation: int = option("virtual patients from whom the models' intervals come", 20)
+    test: int = option("virtual patients never seen, of another seed", 50)
+    poses: int = option("radiographs of each test patient, at poses of their own", 4)
+    sizes: tuple[int, ...] = option("training patients of the learning curve, beside all of them", (25, 50))
+    epochs: tuple[int, ...] = option("epochs of decompose, synthesize and regress on all patients", (16, 16, 8))
+    overlays: tuple[str, ...] = option("YAML laid over a training: SYSTEM.STAGE=NAME", ())
+    seed: int = option("seed of patients, samples, trainings and intervals", 0)
+    workers: int = option("processes for every step", 2)
+    bootstrap_samples: int = option("how often patients are drawn again for the intervals", 2000)
+    quick: bool = option("the smallest run of every step: shows that all works, and nothing about accuracy", False)
+
+    def __post_init__(self) -> None:
+        fewest = min(self.patients, self.test, self.validation, *self.sizes)
+        if fewest < _FEWEST or self.poses < 1 or self.workers < 1 or self.seed < 0:
+            raise BadConfig(
+                "out of range",
+                where=f"patients {self.patients}, validation {self.validation}, test {self.test}, sizes {self.sizes}",
+                mend=f"at least {_FEWEST} patients each, 1 pose, 1 worker and seed 0",
+            )
+        if len(self.epochs) != len(SYSTEMS["hierarchical"]) or min(self.epochs) < 1:
+            raise BadConfig("epochs are of three stages", where=f"epochs {self.epochs}", mend="such as 16,16,8")
+        for text in self.overlays:
+            self._require_named(text)
+
+    def _require_named(self, text: str) -> None:
+        name, equals, config = text.partition("=")
+        system, _, stage = name.partition(".")
+        if not equals or not config or stage not in [one for one, _ in SYSTEMS.get(system, ())]:
+            known = ", ".join(f"{system}.{stage}" for system, stages in SYSTEMS.items() for stage, _ in stages)
+            raise BadConfig("no overlay SYSTEM.STAGE=NAME", where=text, mend=f"known: {known}")
+
+
+def main(argv: list[str]) -> int:
+    """Run `hierbmd study`; returns the exit status."""
+    options = parse("study", Options, argv)
+    study(options)
+    print(options.out / "report.html")
+    return 0
+
+
+def study(options: Options) -> None:
+    """Run every step into `options.out`, each going on where it stopped when called again.
+
+    metrics.json is written as soon as every system has been trained on all patients, and again as the learning curve
+    comes in: a study that is stopped has what it has found.
+    """
+    steps = Steps(options.out, STEPS)
+    dataset, files = _data(options, steps)
+    found = _begin(dataset, files, options)
+    trainings = list(planned(dataset, options))
+    with steps.timed("train and read"):
+        for training, read in _done(trainings, options.workers):
+            found = _with(found, training, read, last=training == trainings[-1])
+            if found.complete:
+                _write(found, options, steps)
+    with steps.timed("report"):
+        _write(found, options, steps)
+
+
+def planned(dataset: Dataset, options: Options) -> Iterator[Training]:
+    """Every training in order of importance: all systems on all patients, then on ever more of them.
+
+    A smaller sample makes more passes, by the square root of how much smaller it is, and so fewer steps; at one size
+    all systems make as many. Its data set has the other training patients in no split.
+    """
+    from hierbmd.data.subsets import nested_samples
+    from hierbmd.io.dataset import read_dataset, write_view
+
+    # As it was prepared: a model learns what a CT was read as, whatever reference it is judged by.
+    dataset = read_dataset(dataset.folder)
+    bmd: dict[str, list[float]] = {}
+    for record in dataset.of_split("train"):
+        bmd.setdefault(record.subject, []).append(record.bmd_g_cm2)
+    sizes = tuple(sorted({n for n in options.sizes if n < len(bmd)}))
+    samples = nested_samples({name: sum(x) / len(x) for name, x in bmd.items()}, sizes, seed=options.seed)
+    for size in (len(bmd), *sizes):
+        folder, factor = dataset.folder, sqrt(len(bmd) / size)
+        if size in samples:
+            folder = options.out / "samples" / f"{size:04d}"
+            kept = set(samples[size])
+            records = (r if r.split != "train" or r.subject in kept else replace(r, split="") for r in dataset.records)
+            write_view(folder, replace(dataset, records=tuple(records)))
+        for system in SYSTEMS:
+            yield Training(
+                system,
+                size,
+                folder,
+                options.out / "runs" / ("all" if size == len(bmd) else f"{size:04d}") / system,
+                epochs_of(system, options.epochs, factor=factor),
+                _overlays(system, options),
+                options.seed,
+                options.quick,
+            )
+
+
+def _overlays(system: str, options: Options) -> dict[str, tuple[str, ...]]:
+    named: dict[str, tuple[str, ...]] = {}
+    for text in options.overlays:
+        name, _, config = text.partition("=")
+        if name.startswith(f"{system}."):
+            stage = name.partition(".")[2]
+            named[stage] = (*named.get(stage, ()), config)
+    if options.quick:
+        named = {stage: (*named.get(stage, ()), "smoke") for stage, _ in SYSTEMS[system]}
+    return named
+
+
+def _done(trainings: list[Training], workers: int) -> Iterator[tuple[Training, dict[str, float]]]:
+    """Each training with what its model reads, in the order in which they are done."""
+    from hierbmd.cli._progress import progress
+    from hierbmd.parallel import in_processes
+
+    with progress("trainings") as on_training:
+        done = in_processes(train_and_read, trainings, workers=workers)
+        for number, (training, read) in enumerate(done, start=1):
+            if isinstance(read, ProcessDied):
+                where = f"{training.system} on {training.patients} patients"
+                raise ProcessDied(read.what, where=where, mend="fewer --workers, then call it again")
+            on_training(number, len(trainings), f"{training.system} on {training.patients} patients")
+            yield training, read
+
+
+def _data(options: Options, steps: Steps) -> tuple[Dataset, RadiographFiles | None]:
+    """The data set with its reference BMD, and the files of its radiographs where they are known."""
+    from hierbmd.evaluation.robustness import RadiographFiles
+    from hierbmd.io.dataset import read_dataset
+    from hierbmd.simulation.options import StudyOptions
+
+    if options.data is not None:
+        files = None if options.manifest is None else RadiographFiles.of_manifest(options.manifest)
+        return read_dataset(options.data), files
+    cohort, prepared, quick, workers = options.out / "cohort", options.out / "dataset", options.quick, options.workers
+    learnt = options.patients + options.validation
+    train = options.patients / learnt
+    learn = StudyOptions(subjects=learnt, train=train, val=1.0 - train, test=0.0)
+    test = StudyOptions(subjects=options.test, poses=options.poses, train=0.0, val=0.0, test=1.0)
+    with steps.timed("simulate"):
+        simulate_patients(cohort / "learn", learn, seed=2 * options.seed, workers=workers, quick=quick)
+        simulate_patients(cohort / "test", test, seed=2 * options.seed + 1, workers=workers, quick=quick)
+        manifest = _joined(cohort, ("learn", "test"))
+    with steps.timed("prepare"):
+        prepare_pairs(manifest, prepared, workers=workers, quick=quick)
+    dataset = with_true_bmd(read_dataset(prepared), cohort / "learn", cohort / "test")
+    return dataset, RadiographFiles.of_manifest(manifest)
+
+
+def _joined(root: Path, parts: tuple[str, ...]) -> Path:
+    """One manifest of cohorts in folders below it; returns its file."""
+    from hierbmd.data.manifest import PATH_COLUMNS
+    from hierbmd.io.tables import write_table
+
+    rows: list[Mapping[str, str]] = []
+    for part in parts:
+        with (root / part / "manifest.csv").open(encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream):
+                rows.append({**row, **{name: f"{part}/{row[name]}" for name in PATH_COLUMNS if row.get(name)}})
+    write_table(root / "manifest.csv", list(rows[0]), rows)
+    return root / "manifest.csv"
+
+
+def _begin(dataset: Dataset, files: RadiographFiles | None, options: Options) -> StudyFound:
+    from hierbmd.evaluation.options import EvaluationOptions
+    from hierbmd.evaluation.study import StudyFound
+
+    settings = EvaluationOptions(seed=options.seed, bootstrap_samples=options.bootstrap_samples)
+    return StudyFound(dataset, files, settings)
+
+
+def _with(found: StudyFound, training: Training, read: Mapping[str, float], *, last: bool) -> StudyFound:
+    """What is known after a training; the hierarchy on all patients is shown in full and its images are perturbed."""
+    from hierbmd.cli._progress import progress
+    from hierbmd.evaluation.files import write_evaluation
+    from hierbmd.evaluation.run import evaluate
+    from hierbmd.evaluation.study import Curve, compressed
+    from hierbmd.predict import load_predictor
+    from hierbmd.report.page import write_report
+
+    found = found.with_readings(Curve(training.system, training.patients, sum(training.epochs)), read)
+    if training.system != "hierarchical" or training.patients != found.n_train:
+        return found
+    predictor = load_predictor(training.model)
+    folder = training.out.parent.parent.parent / "hierarchical"
+    evaluation = evaluate(predictor, found.dataset, found.options)
+    write_evaluation(folder, evaluation, model=predictor.card)
+    write_report(folder, found.dataset.folder, title="The hierarchy of the study")
+    with progress("compressed radiographs") as on_image:
+        return replace(found, changed=compressed(predictor, found, on_image=on_image))
+
+
+def _write(found: StudyFound, options: Options, steps: Steps) -> None:
+    from hierbmd.report.study import write_study
+
+    write_study(options.out, found.metrics(quick=options.quick, seconds=steps.seconds))

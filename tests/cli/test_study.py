@@ -1,0 +1,81 @@
+"""`hierbmd study`: what it plans, and the whole of it at its smallest."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from hierbmd.cli import study
+from hierbmd.cli._systems import SYSTEMS, epochs_of
+from hierbmd.cli.main import main
+from hierbmd.errors import BadConfig
+from hierbmd.evaluation.study import COMPARED
+from hierbmd.io.dataset import read_dataset
+
+
+def quick(out, data):
+    return study.Options(
+        out=out, data=data, patients=4, sizes=(5,), epochs=(1, 1, 1), workers=1, bootstrap_samples=150, quick=True
+    )
+
+
+def test_every_system_makes_as_many_steps():
+    for system in SYSTEMS:
+        assert sum(epochs_of(system, (16, 16, 8))) == 40
+        assert sum(epochs_of(system, (16, 16, 8), factor=2.0)) == 80
+    assert tuple(SYSTEMS) == COMPARED
+
+
+def test_samples_are_nested_and_keep_the_test_patients(hip_dataset, tmp_path):
+    options = study.Options(out=tmp_path, sizes=(8, 4), epochs=(4, 4, 2))
+    trainings = list(study.planned(read_dataset(hip_dataset), options))
+    assert [(t.system, t.patients) for t in trainings] == [(s, n) for n in (10, 4, 8) for s in SYSTEMS]
+    assert sum(trainings[3].epochs) > 10
+    small, large = (read_dataset(tmp_path / "samples" / f"{n:04d}") for n in (4, 8))
+    of = [{r.subject for r in data.of_split("train")} for data in (small, large)]
+    assert [len(one) for one in of] == [4, 8]
+    assert of[0] < of[1]
+    whole = read_dataset(hip_dataset)
+    assert len(small.of_split("test")) == len(whole.of_split("test"))
+    assert (small.load(small.records[0]).radiograph == whole.load(whole.records[0]).radiograph).all()
+
+
+def test_leaves_the_contract_and_resumes(hip_dataset, tmp_path):
+    options = quick(tmp_path / "study", hip_dataset)
+    study.study(options)
+    metrics = json.loads((options.out / "metrics.json").read_text())
+    assert (metrics["n_train"], metrics["n_test"], metrics["seed"]) == (10, 12, 0)
+    for name in (*SYSTEMS, "mean_predictor"):
+        assert {
+            f"{f}{end}" for f in ("pearson_r", "rmse_g_cm2", "auc_osteoporosis") for end in ("", "_low", "_high")
+        } <= (metrics["systems"][name].keys())
+    mean = metrics["systems"]["mean_predictor"]
+    assert mean["pearson_r"] is None
+    assert "constant" in mean["pearson_r_reason"]
+    assert mean["auc_osteoporosis"] == 0.5
+    assert {"pose_rms_cv_percent", "pose_rms_sd_g_cm2", "lsc_percent"} <= metrics.keys()
+    assert metrics["pose_degrees_of_freedom"] == 24
+    assert set(metrics["jpeg_within_lsc"]) == {"90", "75", "60", "50", "40", "30"}
+    assert {(p["system"], p["patients"]) for p in metrics["learning_curve"]} == {
+        (s, n) for s in SYSTEMS for n in (5, 10)
+    }
+    with (options.out / "study.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["part"] for row in rows} == {"systems", "paired", "learning curve", "pose", "compression"}
+    assert "QUICK RUN" in (options.out / "report.html").read_text()
+    before = {p: p.stat().st_mtime_ns for p in (options.out / "runs").rglob("*") if p.is_file()}
+    study.study(options)
+    assert {p: p.stat().st_mtime_ns for p in (options.out / "runs").rglob("*") if p.is_file()} == before
+    again = json.loads((options.out / "metrics.json").read_text())
+    assert {**again, "seconds": 0} == {**metrics, "seconds": 0}
+
+
+def test_what_cannot_be_studied_is_refused(tmp_path, capsys):
+    assert main(["study", "--out", str(tmp_path), "--patients", "2"]) == 1
+    assert "at least 4 patients" in capsys.readouterr().err
+    with pytest.raises(BadConfig, match=r"known: hierarchical\.decompose"):
+        study.Options(out=tmp_path, overlays=("hierarchical.regres=x",))
+    with pytest.raises(BadConfig, match="three stages"):
+        study.Options(out=tmp_path, epochs=(1, 2))
