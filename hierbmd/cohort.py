@@ -136,7 +136,7 @@ def _tasks(manifest: Manifest, options: PrepareOptions, splits: Mapping[str, str
     for row in manifest.rows:
         counts[row.subject] = counts.get(row.subject, 0) + 1
         paths = [row.ct, row.labels, row.radiograph, row.calibration]
-        cells = [row.subject, row.view, row.side, row.pose]
+        cells = [row.subject, row.view, row.side, row.pose, row.phantom]
         cells += [None if path is None else str(path.relative_to(root)) for path in paths]
         files = fingerprint(paths)
         split = splits[row.subject]

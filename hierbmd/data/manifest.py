@@ -36,7 +36,8 @@ class ManifestRow:
     """One row: paths are resolved, empty cells are None or "", columns that hierbmd does not know are in `extra`.
 
     `side` says which side or sides of the radiograph to use; `pose` is the patient's motion at the start of
-    registration; `line` is the row's line in the file.
+    registration; `calibration` is a line's or a rod table's file, or `phantom` names what lies in the scan; `line` is
+    the row's line in the file.
     """
 
     line: int
@@ -48,6 +49,7 @@ class ManifestRow:
     side: Side | None = None
     pose: Motion | None = None
     calibration: Path | None = None
+    phantom: str = ""
     bmd_g_cm2: float | None = None
     bmd_source: str = ""
     age: float | None = None
@@ -98,6 +100,7 @@ def row_from_cells(cells: Mapping[str, str], paths: Mapping[str, Path | None], *
         radiograph=radiograph,
         labels=paths.get("labels"),
         calibration=paths.get("calibration"),
+        phantom="" if paths.get("calibration") else cells.get("calibration", ""),
         view=_choice(View, "view", cells.get("view", ""), where),
         side=side,
         pose=_pose(cells.get("pose", ""), where),

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from hierbmd.data.manifest import PATH_COLUMNS, REQUIRED_COLUMNS, Manifest, ManifestRow, row_from_cells
+from hierbmd.data.phantoms import phantom_names
 from hierbmd.errors import BadManifest
 
 _BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -68,7 +69,9 @@ def _row(path: Path, header: list[str], cells: list[str], line: int) -> Manifest
     for name, cell in by_name.items():
         _refuse_formula(name, cell, where)
     root = path.resolve().parent
-    paths = {name: _inside(root, by_name[name], name, where) for name in PATH_COLUMNS if by_name.get(name)}
+    named = by_name.get("calibration") in phantom_names()
+    files = [name for name in PATH_COLUMNS if by_name.get(name) and not (name == "calibration" and named)]
+    paths = {name: _inside(root, by_name[name], name, where) for name in files}
     return row_from_cells(by_name, paths, line=line, where=where)
 
 

@@ -18,6 +18,12 @@ def read_phantom(path: str | Path) -> Phantom:
     return phantom_from_json(read_json(path), path)
 
 
+def is_phantom_file(path: str | Path) -> bool:
+    """Whether a JSON file is a rod table rather than a calibration; BadConfig when it is no JSON."""
+    value = read_json(path)
+    return isinstance(value, dict) and "plate_mm" in value
+
+
 def write_phantom(path: str | Path, phantom: Phantom) -> None:
     """Write a phantom's rods, atomically, as `read_phantom` reads them."""
     write_json(path, phantom_to_json(phantom))

@@ -19,7 +19,7 @@ QC_COLUMNS = (
     *("pair_id", "subject", "side", "bmd_qct_g_cm2", "bmc_g", "area_cm2", "vbmd_mg_cm3", "region_bmd_at_pose_g_cm2"),
     *("plane_shift_percent", "head_radius_mm", "neck_shaft_deg", "trochanter_found", "metal_mm3"),
     *(f"{what}_{bone}" for bone in BONES for what in ("outcome", "similarity", "in_plane_mm", "depth_mm")),
-    *("calibration", "slope", "intercept"),
+    *("calibration", "phantom", "rods_read", "residual_mg_cm3", "slope", "slope_se", "intercept"),
 )
 
 
@@ -69,7 +69,11 @@ def quality_of(made: MadePair, calibration: Calibration) -> dict[str, Any]:
         "head_radius_mm": hip.axes.head.radius_mm,
         "neck_shaft_deg": hip.axes.neck_shaft_deg,
         "metal_mm3": hip.metal_mm3,
+        "phantom": calibration.phantom,
+        "rods_read": sum(bool(rod.get("read")) for rod in calibration.rods) if calibration.rods else None,
+        "residual_mg_cm3": calibration.residual_mg_cm3,
         "slope": calibration.slope,
+        "slope_se": None if calibration.uncertainty is None else calibration.uncertainty.slope_se,
         "intercept": calibration.intercept,
     }
     for bone, result in made.found.items():

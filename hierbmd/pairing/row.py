@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hierbmd.calibration.source import calibration_from
 from hierbmd.data.halves import sides_shown
 from hierbmd.data.manifest import ManifestRow
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.data.splits import pixels_sha256
 from hierbmd.errors import LabelsMismatch, Uncalibrated
 from hierbmd.geometry import Placement, ProjectionGeometry, Side
-from hierbmd.io.calibration_file import read_calibration
 from hierbmd.io.ct import read_volume
 from hierbmd.io.labels import read_labels
 from hierbmd.io.radiograph import read_wanted_side
@@ -58,12 +58,14 @@ def make_row(
 
 
 def _read_patient(row: ManifestRow, options: RowOptions) -> Patient:
-    calibration = options.calibration if row.calibration is None else read_calibration(row.calibration)
-    if calibration is None:
+    source = row.calibration or row.phantom
+    if not source and options.calibration is None:
         raise Uncalibrated("uncalibrated: no calibration for this CT", mend="a calibration column, or --slope")
     if row.labels is None:
         raise LabelsMismatch("no label map for this CT", mend="give one in the labels column")
     volume = read_volume(row.ct, resample_tilt=options.resample_tilt)
+    calibration = calibration_from(source, volume) if source else options.calibration
+    assert calibration is not None
     return Patient(volume, read_labels(row.labels, scheme=options.scheme, onto=volume.grid), calibration)
 
 

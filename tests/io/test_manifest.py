@@ -40,6 +40,15 @@ def test_a_full_row_is_read(tmp_path):
     assert manifest.subjects == ("P-1",)
 
 
+def test_the_calibration_may_be_a_phantoms_name(tmp_path):
+    path = _write(tmp_path, "P1,a.nii.gz,x.dcm,B-MAS200", header="subject,ct,radiograph,calibration")
+    (row,) = read_manifest(path).rows
+    assert (row.calibration, row.phantom) == (None, "B-MAS200")
+    path = _write(tmp_path, "P1,a.nii.gz,x.dcm,B-MAS", header="subject,ct,radiograph,calibration")
+    with pytest.raises(BadManifest, match="is missing"):
+        read_manifest(path)
+
+
 def test_only_three_columns_are_needed_and_blank_lines_are_skipped(tmp_path):
     path = _write(tmp_path, "P1,a.nii.gz,x.dcm", "", "P1,a.nii.gz,y.dcm", header="subject,ct,radiograph")
     rows = read_manifest(path).rows
