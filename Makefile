@@ -7,7 +7,7 @@ WORKERS ?= 2
 # One BLAS thread a test process: the tests run side by side.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=Agg
 
-.PHONY: install demo study study-full test test-slow coverage lint format wheel-check bench clean
+.PHONY: install demo study study-full test test-slow test-elastix coverage lint format wheel-check bench clean
 
 install: $(VENV)/.installed
 
@@ -32,6 +32,10 @@ test: install
 
 test-slow: install
 	$(TEST_ENV) $(BIN)/python -m pytest -m slow --numprocesses $(WORKERS) --dist worksteal
+
+test-elastix: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-elastix.txt
+	$(TEST_ENV) $(BIN)/python -m pytest tests/anatomy/test_atlas.py
 
 coverage: install
 	$(TEST_ENV) $(BIN)/python -m pytest -m "not slow" --numprocesses $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered

@@ -33,11 +33,13 @@ class Sphere:
 
 def solid(mask: Mask) -> Mask:
     """The largest connected part of a mask, its holes filled."""
+    return np.asarray(ndimage.binary_fill_holes(largest_part(mask)))
+
+
+def largest_part(mask: Mask) -> Mask:
+    """The largest part of a mask that is connected by faces; empty for an empty one."""
     parts, count = ndimage.label(mask)
-    if count == 0:
-        return np.zeros_like(mask)
-    largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
-    return np.asarray(ndimage.binary_fill_holes(parts == largest))
+    return np.asarray(parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))) if count else np.zeros_like(mask)
 
 
 def box_of(mask: Mask, *, margin: int = 2) -> tuple[slice, slice, slice]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -53,6 +54,36 @@ def test_segment_leaves_bones_regions_and_their_scheme(files, tmp_path, coarse_p
     found = json.loads((out / "segmentation.json").read_text())
     assert found["femora"]["femur_left"]["side_by_handedness"] == "left"
     assert "Research use only" in found["research_use_only"]
+
+
+def test_segment_by_an_atlas_leaves_labels_their_fit_and_a_picture(
+    files, tmp_path, coarse_patient, monkeypatch, capsys
+):
+    """The registration itself is tests/anatomy/test_atlas.py's; here it moves nothing."""
+    monkeypatch.setattr("hierbmd.anatomy.atlas.field_mm", lambda fixed, moving, **_: np.zeros((*fixed.grid.shape, 3)))
+    ct, labels, out = files / "ct.nii.gz", files / "labels.nii.gz", tmp_path / "out"
+    assert main(["segment", str(ct), "--atlas", f"{ct},{labels}", "--out", str(out)]) == 0
+    assert "femur_left: HU rise by" in capsys.readouterr().err
+    found = json.loads((out / "segmentation.json").read_text())
+    assert found["atlas"]["bones"]["hip_right"]["edge_rise_hu"] > 100
+    assert found["femora"]["femur_left"]["side_by_handedness"] == "left"
+    assert (out / "labels.png").is_file()
+
+
+def test_segment_without_elastix_says_so_and_leaves_nothing(files, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "itk", None)
+    ct, labels = files / "ct.nii.gz", files / "labels.nii.gz"
+    assert main(["segment", str(ct), "--atlas", f"{ct},{labels}", "--out", str(tmp_path / "out")]) == 1
+    assert "pip install hierbmd[elastix]" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_segment_wants_to_be_told_once_where_the_bones_are(files, tmp_path, capsys, both):
+    ct, labels = files / "ct.nii.gz", files / "labels.nii.gz"
+    said = ["--labels", str(labels), "--atlas", f"{ct},{labels}"] if both else []
+    assert main(["segment", str(ct), *said, "--out", str(tmp_path / "out")]) == 1
+    assert "--atlas CT,LABELS" in capsys.readouterr().err
 
 
 def test_segment_maps_another_scheme_to_totalsegmentators_ids(files, tmp_path, coarse_patient):
