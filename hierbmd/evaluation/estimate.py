@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,3 +46,8 @@ class Estimate:
         """The figure for a result file; `reason` is left out where nothing is missing."""
         row: dict[str, Any] = {"value": self.value, "low": self.low, "high": self.high, "unit": self.unit}
         return row if self.reason is None else {**row, "reason": self.reason}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Estimate:
+        """The figure of a result file."""
+        return cls(row["value"], row["low"], row["high"], row["unit"], row.get("reason"))

@@ -1,10 +1,10 @@
-"""What an evaluation leaves: metrics.json, predictions.csv, and the density images that a report shows."""
+"""What an evaluation leaves: metrics.json, figures.csv, predictions.csv, and the density images that a report shows."""
 
 from __future__ import annotations
 
 import csv
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from hierbmd.data.density import RESEARCH_USE_ONLY
 from hierbmd.evaluation.run import Evaluation
 from hierbmd.io.atomic import atomic_path, write_json
 from hierbmd.io.image import write_mha_image
+from hierbmd.io.tables import write_table
 
 METRICS_FILE = "metrics.json"
 PREDICTIONS_FILE = "predictions.csv"
+FIGURES_FILE = "figures.csv"
 
 
 def density_file(folder: str | Path, row: int) -> Path:
@@ -45,7 +47,22 @@ def write_evaluation(
                 metadata={**note, "research_use_only": RESEARCH_USE_ONLY},
             )
     made_with = {"model": model.name, "model_sha256": model.sha256, "versions": versions()}
-    write_json(folder / METRICS_FILE, {**evaluation.metrics, **made_with, **(extra or {})})
+    metrics = {**evaluation.metrics, **made_with, **(extra or {})}
+    write_table(folder / FIGURES_FILE, ("figure", "unit", "value", "low", "high", "reason"), list(_figures(metrics)))
+    write_json(folder / METRICS_FILE, metrics)
+
+
+def _figures(value: Any, path: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
+    """Every figure in nested results with where it stands; a list's items go by their system, name and size."""
+    if isinstance(value, Mapping) and {"value", "low", "high"} <= value.keys():
+        yield {"figure": "/".join(path), **value}
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _figures(part, (*path, key))
+    elif isinstance(value, list):
+        for part in value:
+            if isinstance(part, Mapping):
+                yield from _figures(part, (*path, *(str(part[k]) for k in ("system", "name", "patients") if k in part)))
 
 
 def versions() -> dict[str, str]:

@@ -10,6 +10,7 @@ from hierbmd.errors import BadConfig
 from hierbmd.options import option
 
 SplitName = Literal["train", "val", "test"]
+SweepName = Literal["pose", "compression", "noise", "resolution", "exposure", "uncalibrated"]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Plain tables of results: CSV with a header, written whole."""
+"""Plain tables of results: CSV with a header, written whole and read back."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hierbmd.errors import BadManifest
 from hierbmd.io.atomic import atomic_path
 
 
@@ -16,3 +17,14 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Sequence[Mapping
         writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def read_table(path: str | Path) -> tuple[Mapping[str, str], ...]:
+    """The rows of a CSV file with a header; BadManifest when it cannot be read."""
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as stream:
+            return tuple(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadManifest(
+            f"not a readable table ({error})", where=path, mend="run the command before it again"
+        ) from None

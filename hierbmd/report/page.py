@@ -15,6 +15,7 @@ from hierbmd.io.atomic import atomic_path
 from hierbmd.report import pictures
 from hierbmd.report.patients import patients_section
 from hierbmd.report.results import Results, read_refusals, read_results
+from hierbmd.report.sections import curve, robustness, systems
 from hierbmd.report.words import card, estimate, figure, interval, number, table
 
 REPORT_FILE = "report.html"
@@ -75,6 +76,7 @@ def _sections(read: Results) -> dict[str, str]:
         "agreement": _agreement(metrics),
         "precision": _precision(metrics) + _screening(metrics),
         "images": _images(metrics),
+        "further": _further(metrics),
         "cohort": _cohort(read),
         "provenance": _provenance(metrics),
         "footer": escape(metrics["research_use_only"]),
@@ -195,6 +197,18 @@ def _images(metrics: Mapping[str, Any]) -> str:
         f"{number(metrics['density_peak_g_cm2'], 'g/cm2')}."
     )
     return table(["density image", "value"], rows, caption=caption)
+
+
+def _further(metrics: Mapping[str, Any]) -> str:
+    """What was asked for beyond the model alone: other models, a learning curve, robustness."""
+    parts = {}
+    if "comparison" in metrics:
+        parts["Models compared"] = systems(metrics["comparison"], bootstrap_samples=metrics["bootstrap_samples"])
+    if "learning_curve" in metrics:
+        parts["Learning curve"] = curve(metrics["learning_curve"])
+    if "robustness" in metrics:
+        parts["Robustness"] = robustness(metrics["robustness"], metrics["robustness_lsc_g_cm2"])
+    return "".join(f"<section><h2>{escape(title)}</h2>{content}</section>" for title, content in parts.items())
 
 
 def _cohort(read: Results) -> str:

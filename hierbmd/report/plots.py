@@ -45,31 +45,26 @@ def lines(series: Mapping[str, Sequence[Point]], *, x: str, y: str, log_x: bool 
         return svg(figure)
 
 
-def shares(names: Sequence[str], points: Sequence[Point], *, y: str, limit: float | None = None) -> str:
-    """Shares by named level with their intervals, 0 to 1, and a dashed line at a limit."""
+def levels(
+    names: Sequence[str],
+    points: Sequence[Point],
+    *,
+    y: str,
+    limits: Sequence[float] = (),
+    ends: tuple[float, float] | None = None,
+) -> str:
+    """Figures of named levels with bars, at the places 0, 1, ... of their names; dashed lines at limits."""
     with rc_context(STYLE):
         figure = Figure(figsize=(5.2, 4.2), layout="constrained")
         axes = figure.subplots()
         axes.plot([p.at for p in points], [p.value for p in points], "o", color=COLOURS[0])
         _intervals(axes, points, COLOURS[0])
-        if limit is not None:
+        for limit in limits:
             axes.axhline(limit, color=COLOURS[4], lw=1, ls="--")
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-        axes.set(ylim=(0, 1.04), ylabel=y)
-        return svg(figure)
-
-
-def spreads(names: Sequence[str], changes: Sequence[Sequence[float]], *, y: str, limit: float | None) -> str:
-    """Box plots of changes by named level (whiskers to the ends), with dashed lines at minus and plus a limit."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(5.2, 4.2), layout="constrained")
-        axes = figure.subplots()
-        axes.boxplot(changes, whis=(0, 100), medianprops={"color": COLOURS[0]})
-        axes.axhline(0, color=COLOURS[4], lw=0.8)
-        for level in () if limit is None else (-limit, limit):
-            axes.axhline(level, color=COLOURS[1], lw=1, ls="--")
-        axes.set_xticks(range(1, len(names) + 1), names, rotation=45, ha="right")
-        axes.set_ylabel(y)
+        axes.set(xlim=(-0.5, len(names) - 0.5), ylabel=y)
+        if ends is not None:
+            axes.set_ylim(*ends)
         return svg(figure)
 
 

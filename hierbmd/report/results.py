@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from hierbmd.evaluation.files import METRICS_FILE, PREDICTIONS_FILE, density_fil
 from hierbmd.io.atomic import read_json
 from hierbmd.io.dataset import Dataset, read_dataset
 from hierbmd.io.image import read_mha_image
+from hierbmd.io.tables import read_table
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,6 @@ def read_results(folder: str | Path, dataset: str | Path) -> Results:
     folder = Path(folder)
     metrics = read_json(folder / METRICS_FILE)
     return Results(folder, metrics, read_table(folder / PREDICTIONS_FILE), read_dataset(dataset))
-
-
-def read_table(path: Path) -> tuple[Mapping[str, str], ...]:
-    """The rows of a CSV file with a header; BadManifest when it cannot be read."""
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            return tuple(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadManifest(
-            f"not a readable table ({error})", where=path, mend="run the command before it again"
-        ) from None
 
 
 def read_refusals(dataset: Dataset) -> tuple[Mapping[str, str], ...]:
