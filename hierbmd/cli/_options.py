@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import functools
 import re
 import sys
 import typing
@@ -39,12 +40,16 @@ def parse(command: str, kind: type[Options], argv: list[str]) -> Options:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What a user may set: the name of its flag and key, and where in the options it goes."""
+    """What a user may set: the name of its flag and key, and where in the options it goes.
+
+    `starts` holds the value that the part it stands in starts from; without one the field's own default holds.
+    """
 
     name: str
     path: tuple[str, ...]
     field: dataclasses.Field[Any]
     hint: Any
+    starts: tuple[Any, ...] = ()
 
 
 def flat(kind: type) -> list[Setting]:
@@ -60,9 +65,13 @@ def flat(kind: type) -> list[Setting]:
         unknown = {*only, *names} - set(inner)
         if unknown:
             raise TypeError(f"{kind.__name__}.{field.name} has no {', '.join(sorted(unknown))}")
+        made = field.default_factory
+        whole = made() if made is not dataclasses.MISSING else None
         for dotted in only or inner:
             one = inner[dotted]
-            found.append(dataclasses.replace(one, name=names.get(dotted, one.name), path=(field.name, *one.path)))
+            starts = one.starts if whole is None else (functools.reduce(getattr, one.path, whole),)
+            path = (field.name, *one.path)
+            found.append(dataclasses.replace(one, name=names.get(dotted, one.name), path=path, starts=starts))
     return found
 
 
@@ -83,12 +92,14 @@ def _add(parser: ArgumentParser, setting: Setting) -> None:
     if not required:
         made = field.default_factory
         settings["default"] = field.default if made is dataclasses.MISSING else made()
+    if setting.starts:
+        settings["default"] = setting.starts[0]
     if field.metadata.get("positional"):
         if _is_tuple(hint):
             parser.add_argument(setting.name, type=str, nargs="+" if required else "*", **settings)
         else:
             parser.add_argument(setting.name, type=hint, **settings)
-    elif hint is bool and field.default is False:
+    elif hint is bool and settings.get("default") is False:
         parser.add_argument(_flag(setting.name), action="store_true", **settings)
     else:
         parser.add_argument(_flag(setting.name), type=hint, required=required, **settings)

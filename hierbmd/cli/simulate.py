@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hierbmd.cli._options import parse
 from hierbmd.errors import BadConfig
 from hierbmd.options import option, part
-from hierbmd.simulation.options import PatientOptions, RadiographSimulationOptions, StudyOptions
+from hierbmd.simulation.options import CtOptions, PatientOptions, RadiographSimulationOptions, StudyOptions
 
 if TYPE_CHECKING:
     from hierbmd.simulation.study import Recipe
@@ -33,6 +33,7 @@ class Options:
     radiograph: RadiographSimulationOptions = field(
         default_factory=RadiographSimulationOptions, metadata=part(only=_OF_A_RADIOGRAPH)
     )
+    ct: CtOptions = field(default_factory=CtOptions, metadata=part())
 
 
 def main(argv: list[str]) -> int:
@@ -69,4 +70,4 @@ def recipe_of(options: Options) -> Recipe:
     real_ct = RealCt(options.from_ct, options.labels) if options.from_ct and options.labels else None
     # Only a real CT has a scanner's table under the patient.
     radiograph = replace(options.radiograph, table=real_ct is not None)
-    return Recipe(options.patient, radiograph, options.study, real_ct)
+    return Recipe(options.patient, radiograph, options.study, real_ct, options.ct)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from hierbmd.errors import BadConfig, SuspectedUnit
-from hierbmd.options import option
+from hierbmd.options import option, part
 
 
 @dataclass(frozen=True)
@@ -228,3 +228,19 @@ def preset_scan(phantom: str = "B-MAS200", *, serial: int = 1) -> ScanOptions:
         drift_percent=0.3,
         offset_sd_hu=2.0,
     )
+
+
+_SCAN_NAMES = {
+    one.name: one.name if one.name.startswith("phantom") else f"scan_{one.name}" for one in fields(ScanOptions)
+}
+
+
+@dataclass(frozen=True)
+class CtOptions:
+    """What is written as a subject's CT: the patient with plain noise, or a QCT scan, by default as `preset_scan`."""
+
+    scan: Literal["none", "qct"] = option(
+        "qct: a QCT scan with phantom, table, kernel ... in place of plain noise", "none"
+    )
+    ct_format: Literal["nifti", "dicom"] = option("format of the CTs", "nifti")
+    scanner: ScanOptions = field(default_factory=preset_scan, metadata=part(names=_SCAN_NAMES))

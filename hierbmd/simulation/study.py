@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,23 +24,25 @@ from hierbmd.anatomy.femur import femur_axes
 from hierbmd.anatomy.regions import total_hip
 from hierbmd.data.density import RESEARCH_USE_ONLY
 from hierbmd.data.manifest import KNOWN_COLUMNS
+from hierbmd.data.phantoms import phantom_to_json
 from hierbmd.data.splits import quantile_strata, split_subjects
 from hierbmd.errors import BadConfig, HierbmdError, OutputUnwritable, ProcessDied
 from hierbmd.geometry import ProjectionGeometry
 from hierbmd.io.atomic import atomic_path, read_json, write_json
-from hierbmd.io.calibration_file import write_calibration
 from hierbmd.io.dicom_write import DicomOptions
 from hierbmd.io.geometry_file import geometry_to_json
 from hierbmd.io.image import write_labels, write_volume
+from hierbmd.io.phantom_file import read_phantom
 from hierbmd.parallel import in_processes
 from hierbmd.rigid import Matrix, Vector
 from hierbmd.simulation.bone_motion import Loose, loosened, with_bones_at
 from hierbmd.simulation.cases import BONES, Case, real_case, virtual_case
 from hierbmd.simulation.morphometry import SIDES, draw_anatomy
-from hierbmd.simulation.options import PatientOptions, RadiographSimulationOptions, StudyOptions
+from hierbmd.simulation.options import CtOptions, PatientOptions, RadiographSimulationOptions, StudyOptions
 from hierbmd.simulation.poses import POSITIONS, draw_femur_motions, draw_geometry, draw_tilt_deg
 from hierbmd.simulation.radiograph import expose, materials_of
 from hierbmd.simulation.storage import write_simulated
+from hierbmd.simulation.study_scan import write_ct
 from hierbmd.simulation.truth import lumbar_bmd
 
 TRUTH_VERSION = 2
@@ -64,11 +66,15 @@ class Recipe:
     radiograph: RadiographSimulationOptions
     study: StudyOptions
     real_ct: RealCt | None = None
+    ct: CtOptions = field(default_factory=CtOptions)
 
     def digest(self) -> str:
         """A hash of what decides one subject's files; how many subjects there are and their splits do not."""
         parts = {"patient": dataclasses.asdict(self.patient), "radiograph": dataclasses.asdict(self.radiograph)}
         parts["study"] = {k: v for k, v in dataclasses.asdict(self.study).items() if k not in _NOT_OF_A_SUBJECT}
+        parts["ct"] = {"ct": dataclasses.asdict(self.ct)}
+        if self.ct.scanner.phantom.endswith(".json"):
+            parts["ct"]["phantom"] = phantom_to_json(read_phantom(self.ct.scanner.phantom))
         if self.real_ct is not None:
             sums = [hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in (self.real_ct.ct, self.real_ct.labels)]
             parts["real_ct"] = {"sha256": sums}
@@ -119,10 +125,9 @@ def _simulate_subject(index: int, *, out: Path, recipe: Recipe, digest: str) -> 
     else:
         case = real_case(index, recipe.real_ct.ct, recipe.real_ct.labels, seed=seed)
     folder = out / "subjects" / case.subject
-    write_volume(folder / "ct.nii.gz", case.scan)
+    scanned = write_ct(folder, case, recipe.ct, seed=(seed, index), real=recipe.real_ct is not None)
     write_labels(folder / "labels.nii.gz", case.labels)
     write_volume(folder / "density.nii.gz", case.density)
-    write_calibration(folder / "calibration.json", case.calibration)
     femora = [f"femur_{side}" for side in case.hip_centres_world_mm if f"femur_{side}" in case.labels.names_present]
     loose = loosened(materials_of(case.body, recipe.radiograph), case.labels, femora)
     radiographs = [
@@ -138,11 +143,7 @@ def _simulate_subject(index: int, *, out: Path, recipe: Recipe, digest: str) -> 
         "seed": [seed, index],
         **case.person,
         **case.facts,
-        "calibration_line": {
-            "slope": case.calibration.slope,
-            "intercept": case.calibration.intercept,
-            "material": "HA",
-        },
+        **scanned,
         "hip_centres_world_mm": {side: _rounded(point) for side, point in case.hip_centres_world_mm.items()},
         "sides": {side: _side_truth(case, side) for side in ("left", "right")},
         "spine": _spine_truth(case),
@@ -245,7 +246,7 @@ def _is_done(folder: Path, digest: str) -> bool:
     found = _same_recipe(folder / "truth.json", digest)
     if found is None:
         return False
-    files = ["ct.nii.gz", "labels.nii.gz", "density.nii.gz", "calibration.json"]
+    files = [found["ct"], "labels.nii.gz", "density.nii.gz", found["calibration"]]
     return all((folder / name).exists() for name in [*files, *(r["file"] for r in found["radiographs"])])
 
 
@@ -273,6 +274,7 @@ def _write_tables(out: Path, recipe: Recipe, subjects: list[str]) -> None:
             "patient": dataclasses.asdict(recipe.patient),
             "radiograph": dataclasses.asdict(recipe.radiograph),
             "study": dataclasses.asdict(recipe.study),
+            "ct": dataclasses.asdict(recipe.ct),
         },
         "subjects": [{**truth, "split": splits[truth["subject"]]} for truth in truths],
     }
@@ -292,9 +294,9 @@ def _manifest_rows(truth: dict[str, Any], split: str) -> list[dict[str, Any]]:
     person = {key: truth.get(key, "") for key in ("age", "sex", "height_cm", "weight_kg")}
     common = {
         "subject": truth["subject"],
-        "ct": f"{folder}/ct.nii.gz",
+        "ct": f"{folder}/{truth['ct']}",
         "labels": f"{folder}/labels.nii.gz",
-        "calibration": f"{folder}/calibration.json",
+        "calibration": f"{folder}/{truth['calibration']}",
         "view": "AP",
         "side": "both",
         "split": split,

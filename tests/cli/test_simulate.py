@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from hierbmd.calibration.source import calibration_from
 from hierbmd.cli.main import main
+from hierbmd.io.ct import read_volume
+from hierbmd.io.manifest import read_manifest
 
 SMALL = ["--subjects", "1", "--seed", "4", "--spacing-mm", "4.5", "--size", "48x48", "--pixel-mm", "8.5"]
 
@@ -22,6 +27,24 @@ def test_it_leaves_what_the_contract_says_and_resumes(tmp_path, capsys):
     capsys.readouterr()
     assert main(["simulate", "--out", str(out), *SMALL]) == 0
     assert "1 were there already" in capsys.readouterr().err
+
+
+def test_a_cohort_of_qct_scans_names_its_phantom(tmp_path):
+    """DICOM series with the rods of their serial; the line is measured from them and is the truth's."""
+    out = tmp_path / "cohort"
+    flags = ["--scan", "qct", "--phantom", "QRM-BDC-3", "--scan-serial", "4", "--ct-format", "dicom"]
+    flags += ["--scan-pixel-mm", "1.6", "--scan-interval-mm", "15", "--scan-thickness-mm", "8", "--scan-noise-hu", "0"]
+    assert main(["simulate", "--out", str(out), *SMALL, *flags]) == 0
+    (row,) = read_manifest(out / "manifest.csv").rows
+    assert row.calibration.name == "phantom.json"
+    truth = json.loads((row.ct.parent / "truth.json").read_text())
+    assert truth["scan"]["options"]["noise_hu"] == 0.0
+    assert truth["scan"]["options"]["cupping_hu"] == 6.0
+    found = calibration_from(row.calibration, read_volume(row.ct))
+    assert found.slope == pytest.approx(truth["calibration_line"]["slope"], rel=0.01)
+    before = (row.ct.parent / "truth.json").stat().st_mtime_ns
+    assert main(["simulate", "--out", str(out), *SMALL, *flags]) == 0
+    assert (row.ct.parent / "truth.json").stat().st_mtime_ns == before
 
 
 def test_refusals_are_one_line_and_status_1(tmp_path, capsys):
