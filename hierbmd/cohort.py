@@ -29,7 +29,7 @@ from hierbmd.parallel import in_processes, on_cluster
 if TYPE_CHECKING:
     from hierbmd.pairing.make import Registrar
 
-VERSION = 2
+VERSION = 3
 REFUSAL_COLUMNS = ("subject", "side", "stage", "error_class", "reason", "line")
 _TASKS = "tasks"
 
@@ -216,8 +216,7 @@ def _assemble(out: Path, cohort: Cohort, options: PrepareOptions, kept: int) -> 
     if not records:
         first = refusals[0]["reason"] if refusals else "no row"
         raise BadManifest("not one pair could be made", where=out / "refusals.csv", mend=f"the first: {first}")
-    frame = options.row.pairing.frame
-    write_dataset(out, cohort.card(records, frame), records)
+    write_dataset(out, cohort.card(records, options.row.pairing), records)
     stale = set(decisions) - {decision_key(task.made_from, review["side"]) for task, review in cohort.reviews()}
     return Prepared(len(records), len(refusals), kept, stale_decisions=len(stale))
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from hierbmd.anatomy.hip import measure_hip
+from hierbmd.anatomy.options import RegionOptions
 from hierbmd.cohort import PrepareOptions, prepare
 from hierbmd.data.halves import HalfFrame
 from hierbmd.data.radiograph import Radiograph
@@ -107,6 +108,18 @@ def _content(out):
     return {p.relative_to(out): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file() and p.suffix != ".lock"}
 
 
+def test_another_region_can_be_the_target(two, tmp_path, coarse_patient):
+    row = RowOptions(pairing=PairingOptions(frame=FRAME, region=RegionOptions(region="femoral_neck")))
+    prepare(two, tmp_path / "out", PrepareOptions(row=row), registrar=TruePoses())
+    dataset = read_dataset(tmp_path / "out")
+    assert dataset.card.region == "femoral_neck"
+    record = dataset.records[0]
+    hip = measure_hip(coarse_patient.volume, coarse_patient.labels, record.side, coarse_patient.calibration)
+    assert record.bmd_qct_g_cm2 == pytest.approx(hip.regions["femoral_neck"].bmd.bmd_g_cm2)
+    assert record.bmd_qct_g_cm2 != pytest.approx(hip.bmd.bmd_g_cm2, rel=0.02)
+    assert 0 < dataset.load(record).region_mask.sum() < 0.5 * (dataset.load(record).bones[1] > 0.02).sum()
+
+
 def test_a_sound_subject_gives_two_pairs_and_a_broken_one_a_refusal(two, tmp_path, coarse_patient):
     out = tmp_path / "out"
     seen = []
@@ -138,6 +151,12 @@ def test_a_sound_subject_gives_two_pairs_and_a_broken_one_a_refusal(two, tmp_pat
         assert np.all(pair.region <= pair.bones[1] + 1e-4)
     assert {p.name for p in (out / "qc").iterdir()} == {"P1_left.png", "P1_right.png"}
     quality = _table(out / "qc.csv")
+    for row, record in zip(quality, dataset.records, strict=True):
+        assert row["region"] == dataset.card.region == "total_hip"
+        assert float(row["bmd_total_hip_g_cm2"]) == pytest.approx(record.bmd_qct_g_cm2, abs=1e-5)
+        assert float(row["at_pose_total_hip_g_cm2"]) == pytest.approx(record.region_bmd_at_pose_g_cm2, abs=1e-5)
+        low, high = (float(row[f"bmd_{name}_g_cm2"]) for name in ("trochanter", "intertrochanter"))
+        assert low < float(row["bmd_total_hip_g_cm2"]) < high
     assert [row["outcome_femur"] for row in quality] == ["CONVERGED", "CONVERGED"]
     assert all(0 < float(row["plane_shift_percent"]) < 1.5 for row in quality)
 

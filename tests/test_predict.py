@@ -138,6 +138,8 @@ def test_the_command_leaves_the_contracts_files(
     assert result["t_score"] == pytest.approx((result["bmd_g_cm2"] - 0.942) / 0.122)
     assert result["class"] == DensityClass.of(result["t_score"]).value
     assert result["reference"] == reference.name
+    assert result["t_score_is_for"] == "postmenopausal women and men of 50 and over"
+    assert result["young_adult_percent"] == pytest.approx(100 * result["bmd_g_cm2"] / 0.942)
     assert result["simulated_training"] is True
     assert result["top_left_on_radiograph_px"] == [0.0, 0.0]
     image = read_mha_image(out / "density.mha")
@@ -203,6 +205,18 @@ def test_one_radiograph_given_twice_is_refused(
     assert main(["predict", *arguments, *STATED, "--side", "right"]) == 1
     assert "a radiograph twice" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(("age", "given"), [("49.9", False), ("50", True)])
+def test_no_t_score_for_a_patient_below_fifty(
+    age: str, given: bool, tiny_runs: dict[str, Path], halves: tuple[NDArray[np.float32], ...], tmp_path: Path
+) -> None:
+    write_mha_image(tmp_path / "hip.mha", halves[0], pixel_mm=PIXEL_MM)
+    arguments = [str(tmp_path / "hip.mha"), "--model", str(tiny_runs["regress"]), "--out", str(tmp_path / "out")]
+    assert main(["predict", *arguments, *STATED, "--side", "right", "--age", age]) == 0
+    result = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    assert (result["t_score"] is not None) == (result["class"] is not None) == given
+    assert result["bmd_g_cm2"] > 0
 
 
 def test_a_reference_of_another_region_is_refused(

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hierbmd.anatomy.femur import FemurAxes
 from hierbmd.anatomy.shape import Mask, box_of, subgrid
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.drr.projector import make_projector
 from hierbmd.drr.scene import Quantity, make_scene
 from hierbmd.errors import BadRegion, Uncalibrated
 from hierbmd.geometry import Camera, Grid
-from hierbmd.rigid import Matrix, rigid_matrix, transform_points
+from hierbmd.rigid import Matrix, Vector, rigid_matrix, transform_points
 
 _REGION = "region"
 _FAR_MM, _BEHIND_MM = 20_000.0, 500.0
@@ -29,6 +29,32 @@ class ArealBmd:
     bmd_g_cm2: float
     bmc_g: float
     area_cm2: float
+
+
+class Positioned(Protocol):
+    """What has a standard view of its own: unit vectors of its beam and of what is downwards on the image."""
+
+    @property
+    def down(self) -> Vector:
+        """Along image rows, downwards."""
+
+    @property
+    def beam(self) -> Vector:
+        """Along the rays, away from the source; square to `down`."""
+
+
+@dataclass(frozen=True)
+class MeasuredRegion:
+    """A region of a CT with what it measures: its mask (ni, nj, nk), areal BMD at the standard view, volumetric BMD."""
+
+    mask: Mask
+    bmd: ArealBmd
+    volumetric_mg_cm3: float
+
+
+def measured_region(density: Volume, mask: Mask, axes: Positioned) -> MeasuredRegion:
+    """Measure a region of a volume in mg/cm3; errors as `areal_bmd`."""
+    return MeasuredRegion(mask, areal_bmd(density, mask, axes), volumetric_bmd_mg_cm3(density, mask))
 
 
 def cropped(volume: Volume, mask: Mask, *, margin: int = 2) -> tuple[Volume, Mask]:
@@ -67,18 +93,18 @@ def _project(
     return np.asarray(make_projector(scene).image(camera, camera_from_world)[0])
 
 
-def areal_bmd(density: Volume, region: Mask, axes: FemurAxes) -> ArealBmd:
+def areal_bmd(density: Volume, region: Mask, axes: Positioned) -> ArealBmd:
     """A region's areal BMD at the standard view: BMC / projected area, with rays that are all but parallel.
 
-    The standard view is the bone's own, as DXA positions it with the foot turned inward: the beam is along the normal
-    of the plane that neck and shaft span, so how the patient lay in the CT does not matter.
+    The standard view is the bone's own, as DXA positions it: a femur's beam is along the normal of the plane that neck
+    and shaft span, a spine's from front to back. So how the patient lay in the CT does not matter.
     """
     density, region = cropped(density, region)
     camera, pose = standard_view(density.grid, region, axes)
     areal, seen = project_region(density, region, camera, pose)
     area_cm2 = float(np.count_nonzero(seen)) * _PIXEL_MM**2 / _MM2_PER_CM2
     if area_cm2 <= 0:
-        raise BadRegion("the region covers no area in the standard view", mend="check the femur's label")
+        raise BadRegion("the region covers no area in the standard view", mend="check the bone's label")
     bmc_g = float(areal.sum(dtype=np.float64)) * _PIXEL_MM**2 / _MM2_PER_CM2
     return ArealBmd(bmc_g / area_cm2, bmc_g, area_cm2)
 
@@ -90,10 +116,9 @@ def mean_bmd_g_cm2(areal_g_cm2: NDArray[np.floating], seen: NDArray[np.uint8]) -
     return float(np.mean(areal_g_cm2[seen > 0], dtype=np.float64))
 
 
-def standard_view(grid: Grid, region: Mask, axes: FemurAxes) -> tuple[Camera, Matrix]:
+def standard_view(grid: Grid, region: Mask, axes: Positioned) -> tuple[Camera, Matrix]:
     """The camera and `camera_from_world` of the standard view: 1 mm pixels at the region, the source 20 m away."""
-    down = axes.shaft.direction
-    beam = axes.frontal_normal
+    down, beam = axes.down, axes.beam
     across = np.cross(down, beam)
     rotation = np.stack([across / np.linalg.norm(across), down, beam])
     points = transform_points(grid.world_from_index, np.argwhere(region).astype(np.float64))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from hierbmd.anatomy.shaft import Shaft, medial_direction, shaft_and_trochanter
+from hierbmd.anatomy.shaft import Shaft, greater_trochanter_base, medial_direction, shaft_and_trochanter
 from hierbmd.anatomy.shape import (
     Mask,
     Sphere,
@@ -56,7 +56,8 @@ class FemurAxes:
     """One proximal femur. `lesser_trochanter_end_mm` is its distal end, along the shaft below the head's centre.
 
     `trochanter_found` says whether that end was seen as a bulge (else it is set by proportion); `side` is the body side
-    by the bone's handedness, NONE when no bulge tells.
+    by the bone's handedness, NONE when no bulge tells. `trochanter_base_world_mm` is the base of the greater trochanter
+    on the bone's lateral outline in the frontal plane.
     """
 
     head: Sphere
@@ -65,6 +66,7 @@ class FemurAxes:
     lesser_trochanter_end_mm: float
     trochanter_found: bool
     side: Side
+    trochanter_base_world_mm: Vector
 
     def along_neck_mm(self, points_world_mm: Matrix) -> NDArray[np.float64]:
         """How far points (..., 3) lie from the head's centre along the neck."""
@@ -85,6 +87,16 @@ class FemurAxes:
         normal = np.cross(-self.neck.direction, -self.shaft.direction)
         return np.asarray(normal / np.linalg.norm(normal))
 
+    @property
+    def down(self) -> Vector:
+        """Downwards on an image of the standard view: along the shaft."""
+        return self.shaft.direction
+
+    @property
+    def beam(self) -> Vector:
+        """The beam of the standard view: across the plane of neck and shaft, as DXA turns the foot inward for it."""
+        return self.frontal_normal
+
 
 def femur_axes(mask: Mask, grid: Grid) -> FemurAxes:
     """The axes of a femur from its mask (ni, nj, nk), which must reach to below the lesser trochanter.
@@ -96,11 +108,13 @@ def femur_axes(mask: Mask, grid: Grid) -> FemurAxes:
     head = femoral_head(bone, local)
     points = world_points(bone, local)
     neck = femoral_neck(points, head, float(local.voxel_mm3))
+    surface = surface_points(bone, local)
     shaft, (end_mm, found, bulge) = shaft_and_trochanter(
-        points, surface_points(bone, local), head=head, waist_offset_mm=neck.narrowest_mm * neck.direction
+        points, surface, head=head, waist_offset_mm=neck.narrowest_mm * neck.direction
     )
     side = _side_of(head, shaft, bulge) if found else Side.NONE
-    return FemurAxes(head, neck, shaft, end_mm, found, side)
+    base = greater_trochanter_base(surface, head, shaft, below_mm=end_mm)
+    return FemurAxes(head, neck, shaft, end_mm, found, side, base)
 
 
 def femoral_head(bone: Mask, grid: Grid) -> Sphere:

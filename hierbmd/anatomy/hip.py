@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from hierbmd.anatomy.areal import ArealBmd, areal_bmd, cropped, volumetric_bmd_mg_cm3
+from hierbmd.anatomy.areal import ArealBmd, MeasuredRegion, areal_bmd, cropped, measured_region
 from hierbmd.anatomy.femur import FemurAxes, femur_axes
 from hierbmd.anatomy.metal import metal_near
-from hierbmd.anatomy.options import RegionOptions
-from hierbmd.anatomy.regions import require_side, shifted, total_hip
+from hierbmd.anatomy.options import HipRegion, RegionOptions
+from hierbmd.anatomy.regions import hip_regions, require_side, shifted
 from hierbmd.anatomy.shape import Mask, box_of, subgrid
 from hierbmd.calibration.line import density_volume
 from hierbmd.data.calibration import Calibration
@@ -28,20 +29,35 @@ class Hip:
     """One side's bones on a grid cut to them, everything in world LPS mm.
 
     `density` (mg/cm3 of `density.unit`'s material) and the masks (ni, nj, nk) share `density.grid`. Metal and what
-    touches it is in none of the masks; `metal_mm3` says how much there was. `plane_shift_percent` is the largest change
-    of the areal BMD when one cut plane is moved by 1 mm.
+    touches it is in none of the masks; `metal_mm3` says how much there was. `regions` has every region of the hip, and
+    `target` names the one that is asked for. `plane_shift_percent` is the largest change of its areal BMD when one cut
+    plane is moved by 1 mm.
     """
 
     side: Side
     density: Volume
     femur: Mask
     pelvis: Mask
-    region: Mask
+    regions: Mapping[HipRegion, MeasuredRegion]
+    target: HipRegion
     axes: FemurAxes
-    bmd: ArealBmd
-    volumetric_mg_cm3: float
     metal_mm3: float
     plane_shift_percent: float
+
+    @property
+    def region(self) -> Mask:
+        """The mask of the region that is asked for."""
+        return self.regions[self.target].mask
+
+    @property
+    def bmd(self) -> ArealBmd:
+        """The areal BMD of the region that is asked for, at the standard view."""
+        return self.regions[self.target].bmd
+
+    @property
+    def volumetric_mg_cm3(self) -> float:
+        """The mean density of the region that is asked for."""
+        return self.regions[self.target].volumetric_mg_cm3
 
     @property
     def has_metal(self) -> bool:
@@ -77,19 +93,19 @@ def measure_hip(
     metal = metal_near(hu, ids > 0)
     femur, pelvis = (ids == 1) & ~metal, (ids == 2) & ~metal
     density = density_volume(Volume(hu, grid, volume.unit), calibration)
-    region = total_hip(femur, grid, axes, options)
-    bmd = areal_bmd(density, region, axes)
+    options = options or RegionOptions()
+    masks = hip_regions(femur, grid, axes, options)
+    regions = {name: measured_region(density, mask, axes) for name, mask in masks.items()}
     return Hip(
         side=side,
         density=density,
         femur=femur,
         pelvis=pelvis,
-        region=region,
+        regions=regions,
+        target=options.region,
         axes=axes,
-        bmd=bmd,
-        volumetric_mg_cm3=volumetric_bmd_mg_cm3(density, region),
         metal_mm3=float(np.count_nonzero(metal & (ids > 0)) * grid.voxel_mm3),
-        plane_shift_percent=_plane_shift_percent(density, femur, axes, bmd, options or RegionOptions()),
+        plane_shift_percent=_plane_shift_percent(density, femur, axes, regions[options.region].bmd, options),
     )
 
 
@@ -128,6 +144,7 @@ def _plane_shift_percent(density: Volume, femur: Mask, axes: FemurAxes, bmd: Are
     changes = []
     density, femur = cropped(density, femur)
     for medial_mm, distal_mm in ((1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)):
-        region = total_hip(femur, density.grid, axes, shifted(options, medial_mm=medial_mm, distal_mm=distal_mm))
+        moved = shifted(options, medial_mm=medial_mm, distal_mm=distal_mm)
+        region = hip_regions(femur, density.grid, axes, moved)[options.region]
         changes.append(areal_bmd(density, region, axes).bmd_g_cm2 / bmd.bmd_g_cm2 - 1.0)
     return float(100.0 * np.max(np.abs(changes)))

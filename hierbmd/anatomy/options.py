@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from hierbmd.options import option
+
+HipRegion = Literal["total_hip", "femoral_neck", "trochanter", "intertrochanter"]
+"""The regions of a hip that DXA reports; hierbmd.anatomy.regions defines them."""
 
 
 @dataclass(frozen=True)
 class RegionOptions:
-    """Where the planes of the total-hip region are put, from the bone's own landmarks."""
+    """Which region is measured, and where the planes of the total hip are put, from the bone's own landmarks."""
 
+    region: HipRegion = option("the region whose BMD and image a model learns", "total_hip")
     below_trochanter_mm: float = option("total hip ends this far below the lesser trochanter's end", 3.0)
     junction_shift_mm: float = option("the medial plane is moved this far along the neck, away from the head", 0.0)

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from hierbmd.anatomy.femur import FemurAxes, femoral_head, femoral_neck, femur_axes
+from hierbmd.anatomy.femur import FemurAxes, Neck, femoral_head, femoral_neck, femur_axes
 from hierbmd.anatomy.hip import require_bone
 from hierbmd.anatomy.metal import metal_near
-from hierbmd.anatomy.options import RegionOptions
-from hierbmd.anatomy.regions import REGION_IDS, femoral_neck_region, require_side, total_hip
+from hierbmd.anatomy.options import HipRegion, RegionOptions
+from hierbmd.anatomy.regions import HIP_REGIONS, REGION_IDS, femoral_neck_region, hip_regions, require_side
 from hierbmd.anatomy.shape import Mask, box_of, solid, subgrid, world_points
+from hierbmd.anatomy.spine import LEVELS, spine_maps
 from hierbmd.data.schemes import TOTALSEGMENTATOR_V2
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import BadRegion, LabelsMismatch, SideConflict, SuspectedUnit
@@ -31,8 +32,9 @@ _LEAST_WHOLE = 0.9
 class Segmentation:
     """Bones under TotalSegmentator v2 ids, regions each as a map of its own, and what was found on the way.
 
-    `regions` maps "total_hip" and "femoral_neck" to label maps with the ids of REGION_IDS. `findings` is plain values
-    for a JSON file: by bone its volume, metal, largest part; by femur its axes, side and regions or why there are none.
+    `regions` maps the name of a region (total_hip, lumbar, ...) to label maps with the ids of REGION_IDS and SPINE_IDS.
+    `findings` is plain values for a JSON file: by bone its volume, metal, largest part; by femur its axes, side and
+    regions or why there are none.
     """
 
     labels: LabelMap
@@ -63,16 +65,17 @@ def checked_segmentation(volume: Volume, labels: LabelMap, options: RegionOption
     ids = whole.copy()
     centres = {name: _check_bone(name, ids, volume, notes) for name in bones}
     _require_sides(centres)
-    regions = {kind: np.zeros(labels.grid.shape, dtype=np.uint16) for kind in ("total_hip", "femoral_neck")}
+    regions = {kind: np.zeros(labels.grid.shape, dtype=np.uint16) for kind in HIP_REGIONS}
     for side in (Side.LEFT, Side.RIGHT):
         if f"femur_{side}" in bones:
             # A nail is part of the bone's shape, though not of its mineral.
             femur = whole == TOTALSEGMENTATOR_V2[f"femur_{side}"]
             _add_regions(side, femur, labels.grid, regions, notes, options)
     named = {name: TOTALSEGMENTATOR_V2[name] for name in labels.names_present if name in TOTALSEGMENTATOR_V2}
-    findings = {"bones": notes.bones, "femora": notes.femora, "left_out": unknown}
-    without_metal = {kind: np.where(ids > 0, mask, 0) for kind, mask in regions.items()}
-    maps = {kind: LabelMap(mask, labels.grid, _scheme_of(kind)) for kind, mask in without_metal.items()}
+    maps: dict[str, LabelMap] = {kind: LabelMap(mask, labels.grid, _scheme_of(kind)) for kind, mask in regions.items()}
+    spine = _add_spine(labels, maps)
+    findings = {"bones": notes.bones, "femora": notes.femora, "spine": spine, "left_out": unknown}
+    maps = {kind: LabelMap(np.where(ids > 0, one.ids, 0), one.grid, one.scheme) for kind, one in maps.items()}
     return Segmentation(LabelMap(ids, labels.grid, named), maps, findings)
 
 
@@ -133,29 +136,50 @@ def _require_sides(centres: Mapping[str, Vector]) -> None:
 
 
 def _add_regions(
-    side: Side, femur: Mask, grid: Grid, regions: Mapping[str, np.ndarray], notes: _Notes, options: RegionOptions | None
+    side: Side,
+    femur: Mask,
+    grid: Grid,
+    regions: Mapping[HipRegion, np.ndarray],
+    notes: _Notes,
+    options: RegionOptions | None,
 ) -> None:
     """Place one femur's regions in `regions`, or note why there are none; its side is proved either way."""
-    note: dict[str, Any] = {"side_by_neck": _side_by_neck(femur, grid, side)}
+    note: dict[str, Any] = {"side_by_neck": "not seen"}
     notes.femora[f"femur_{side}"] = note
+    box = box_of(femur)
+    bone, local = solid(femur[box]), subgrid(grid, box)
+    found: dict[HipRegion, Mask] = {}
     try:
+        head = femoral_head(bone, local)
+        neck = femoral_neck(world_points(bone, local), head, local.voxel_mm3)
+        note["side_by_neck"] = _side_by_neck(neck, side)
+        found["femoral_neck"] = femoral_neck_region(femur, grid, head, neck, options)
         axes = femur_axes(femur, grid)
         require_side(axes, side)
-        regions["total_hip"][total_hip(femur, grid, axes, options)] = REGION_IDS[f"total_hip_{side}"]
-        regions["femoral_neck"][femoral_neck_region(femur, grid, axes)] = REGION_IDS[f"femoral_neck_{side}"]
+        found |= hip_regions(femur, grid, axes, options)
         note |= _axes_note(axes)
     except BadRegion as error:
         note["no_region"] = str(error)
+    for kind, mask in found.items():
+        regions[kind][mask] = REGION_IDS[f"{kind}_{side}"]
+    note["regions"] = list(found)
 
 
-def _side_by_neck(femur: Mask, grid: Grid, side: Side) -> str:
-    """The side to which the neck leads from the head; SideConflict when that is not the side of the label's name."""
-    box = box_of(femur)
-    bone, local = solid(femur[box]), subgrid(grid, box)
+def _add_spine(labels: LabelMap, maps: dict[str, LabelMap]) -> dict[str, Any]:
+    """Add the lumbar regions to `maps`, or note why there are none."""
+    if not any(f"vertebrae_{name}" in labels.names_present for name in LEVELS):
+        return {}
     try:
-        neck = femoral_neck(world_points(bone, local), femoral_head(bone, local), local.voxel_mm3)
-    except BadRegion:
-        return "not seen"
+        found, axes = spine_maps(labels)
+    except BadRegion as error:
+        return {"no_region": str(error)}
+    maps |= found
+    heights = {name: round(one.height_mm, 2) for name, one in axes.vertebrae.items()}
+    return {"up": [round(float(x), 4) for x in axes.up], "height_mm": heights}
+
+
+def _side_by_neck(neck: Neck, side: Side) -> str:
+    """The side to which the neck leads from the head; SideConflict when that is not the side of the label's name."""
     found = Side.LEFT if neck.direction[0] > 0 else Side.RIGHT
     if found != side:
         raise SideConflict(
@@ -172,6 +196,7 @@ def _axes_note(axes: FemurAxes) -> dict[str, Any]:
         "neck_direction": [round(float(x), 4) for x in axes.neck.direction],
         "shaft_direction": [round(float(x), 4) for x in axes.shaft.direction],
         "neck_shaft_deg": round(axes.neck_shaft_deg, 2),
+        "trochanter_base_world_mm": [round(float(x), 2) for x in axes.trochanter_base_world_mm],
         "lesser_trochanter_end_mm": round(axes.lesser_trochanter_end_mm, 1),
         "trochanter_found": axes.trochanter_found,
         "side_by_handedness": axes.side.value,
@@ -179,4 +204,4 @@ def _axes_note(axes: FemurAxes) -> dict[str, Any]:
 
 
 def _scheme_of(kind: str) -> dict[str, int]:
-    return {name: number for name, number in REGION_IDS.items() if name.startswith(kind)}
+    return {name: REGION_IDS[name] for name in (f"{kind}_{side}" for side in (Side.LEFT, Side.RIGHT))}

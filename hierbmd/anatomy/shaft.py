@@ -23,6 +23,7 @@ _TURNS = 4
 _SHAFT_SPAN_MM = 60.0
 _LEAST_SHAFT_MM = 12.0
 _TROCHANTER_RANGE = (1.4, 4.0)
+_OUTLINE_STEP_MM, _SHAFT_BESIDE_MM = 3.0, 12.0
 _TROCHANTER_BULGE_MM = 1.5
 _SECTORS_DEG = np.arange(-180.0, 180.0, 15.0)
 
@@ -145,6 +146,32 @@ def _lesser_trochanter(surface: Matrix, head: Sphere, shaft: Shaft) -> Trochante
     highest, end_mm, turn = best
     direction = np.asarray(np.cos(turn) * medial + np.sin(turn) * other)
     return end_mm, bool(highest > _TROCHANTER_BULGE_MM), direction
+
+
+def greater_trochanter_base(surface: Matrix, head: Sphere, shaft: Shaft, *, below_mm: float) -> Vector:
+    """The base of the greater trochanter on the bone's lateral outline, a point in LPS mm.
+
+    The outline is the farthest that the surface (n, 3) reaches away from the head at each level along the shaft; the
+    trochanter's height is over the shaft's own reach about the lesser trochanter's end (`below_mm` under the head's
+    centre). Its base is where, going up, the outline first stands out by a quarter of that height.
+    """
+    lateral = -medial_direction(head, shaft)
+    reach_mm = (surface - shaft.point_world_mm) @ lateral
+    along_mm = (surface - head.centre_world_mm) @ shaft.direction
+    step_mm = _OUTLINE_STEP_MM
+    levels = np.arange(min(0.0, float(along_mm.min())), min(below_mm + _SHAFT_BESIDE_MM, shaft.end_mm), step_mm)
+    index = np.floor((along_mm - levels[0]) / step_mm).astype(int)
+    inside = (index >= 0) & (index < len(levels))
+    outline = np.full(len(levels), -np.inf)
+    np.maximum.at(outline, index[inside], reach_mm[inside])
+    beside_mm = float(np.median(outline[levels > below_mm - _SHAFT_BESIDE_MM]))
+    stands_out = outline > beside_mm + 0.25 * (outline.max() - beside_mm)
+    # From below, past what is a single level's roughness: two levels in a row.
+    row = len(levels) - 1
+    while row > 1 and not (stands_out[row] and stands_out[row - 1]):
+        row -= 1
+    middle = shaft.point_world_mm + ((head.centre_world_mm - shaft.point_world_mm) @ shaft.direction) * shaft.direction
+    return np.asarray(middle + (levels[row] + step_mm / 2.0) * shaft.direction + outline[row] * lateral)
 
 
 def _heights(

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from hierbmd.cli._options import parse
 from hierbmd.cli._radiograph import RadiographFlags
-from hierbmd.data.density import RESEARCH_USE_ONLY, DensityClass, Reference, ReferenceName, reference_for
+from hierbmd.data.density import (
+    LEAST_T_SCORE_AGE,
+    RESEARCH_USE_ONLY,
+    T_SCORE_FOR,
+    DensityClass,
+    Reference,
+    ReferenceName,
+    reference_for,
+)
 from hierbmd.errors import BadConfig
 from hierbmd.geometry import Side
 from hierbmd.options import option
@@ -29,6 +37,7 @@ class Options(RadiographFlags):
     model: Path = option("the model's folder: a run of hierbmd train regress or synthesize")
     out: Path = option("folder for prediction.json, density.mha and density.png")
     reference: ReferenceName = option("young-adult reference of the T-score", "nhanes3-female-total-hip")
+    age: float | None = option("the patient's age in years; below 50 no T-score is given", None)
 
 
 def main(argv: list[str]) -> int:
@@ -56,7 +65,7 @@ def predict(options: Options) -> list[Path]:
         prediction, half = predict_radiograph(image, predictor, side)
         name = f"{names[path]}_{side}" if image.side == Side.BOTH else names[path]
         folder = options.out if len(tasks) == 1 else options.out / name
-        result = result_of(prediction, predictor, reference)
+        result = result_of(prediction, predictor, reference, age=options.age)
         result["radiograph_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
         result["top_left_on_radiograph_px"] = _top_left_px(image, half)
         _write(folder, result, prediction, half)
@@ -64,17 +73,22 @@ def predict(options: Options) -> list[Path]:
     return folders
 
 
-def result_of(prediction: Prediction, predictor: Predictor, reference: Reference) -> dict[str, Any]:
-    """The content of prediction.json."""
+def result_of(
+    prediction: Prediction, predictor: Predictor, reference: Reference, *, age: float | None = None
+) -> dict[str, Any]:
+    """The content of prediction.json; no T-score and no class for a patient known to be younger than 50."""
     card, bmd = predictor.card, prediction.bmd
-    t_score = reference.t_score(bmd.value_g_cm2)
+    young = age is not None and age < LEAST_T_SCORE_AGE
+    t_score = None if young else reference.t_score(bmd.value_g_cm2)
     return {
         "bmd_g_cm2": bmd.value_g_cm2,
         "interval_g_cm2": None if bmd.interval_g_cm2 is None else list(bmd.interval_g_cm2),
         "interval_level": None if card.readout is None else card.readout.interval_level,
         "ensemble_sd_g_cm2": None if prediction.spread is None else prediction.spread.bmd_g_cm2,
         "t_score": t_score,
-        "class": DensityClass.of(t_score).value,
+        "class": None if t_score is None else DensityClass.of(t_score).value,
+        "t_score_is_for": T_SCORE_FOR,
+        "young_adult_percent": reference.young_adult_percent(bmd.value_g_cm2),
         "reference": reference.name,
         "region": bmd.region,
         "side": bmd.side.value,
@@ -111,7 +125,8 @@ def _write(folder: Path, result: dict[str, Any], prediction: Prediction, half: H
     value, interval = result["bmd_g_cm2"], result["interval_g_cm2"]
     spread = "" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})"
     title = f"{result['side']} {result['region'].replace('_', ' ')} BMD {value:.3f}{spread} g/cm2"
-    title += f", T {result['t_score']:.1f}" + (", model trained on simulated images" * result["simulated_training"])
+    title += "" if result["t_score"] is None else f", T {result['t_score']:.1f}"
+    title += ", model trained on simulated images" * result["simulated_training"]
     upright = half.geometry.upright(half.pixels)
     sd = None if prediction.spread is None else prediction.spread.density
     images = PredictionImages(upright, prediction.density, sd)

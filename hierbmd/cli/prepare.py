@@ -20,6 +20,7 @@ _SETTINGS = (
     "row.scheme",
     "row.pairing.frame.size_px",
     "row.pairing.frame.pixel_mm",
+    "row.pairing.region.region",
     "row.pairing.region.below_trochanter_mm",
     "row.pairing.keep_metal",
     "row.pairing.registration.starts",

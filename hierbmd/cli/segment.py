@@ -22,7 +22,7 @@ class Options:
     """Bones and regions on a CT: from a label map or from labelled CTs by registration; checked, regions added."""
 
     ct: Path = option("the CT: DICOM folder, NIfTI, NRRD or MHA", positional=True)
-    out: Path = option("folder for labels.nii.gz, total_hip.nii.gz, femoral_neck.nii.gz, scheme.json, labels.png")
+    out: Path = option("folder for labels.nii.gz, scheme.json, labels.png, a file a region (total_hip.nii.gz, ...)")
     labels: Path | None = option("label map of the CT's bones", None)
     scheme: Path | None = option("JSON {name: id} of the label maps; TotalSegmentator v2 without", None)
     atlas: AtlasOptions = field(default_factory=AtlasOptions, metadata=part(names=ATLAS_NAMES))
@@ -42,25 +42,31 @@ def run(options: Options) -> int:
     from hierbmd.anatomy.planes import labels_picture
     from hierbmd.anatomy.regions import REGION_IDS
     from hierbmd.anatomy.segmentation import checked_segmentation
+    from hierbmd.anatomy.spine import SPINE_IDS
     from hierbmd.data.density import RESEARCH_USE_ONLY
     from hierbmd.io.atomic import write_json
     from hierbmd.io.ct import read_volume
     from hierbmd.io.image import write_labels, write_png
 
+    region_ids = {**REGION_IDS, **{name: i for ids in SPINE_IDS.values() for name, i in ids.items()}}
     volume = read_volume(options.ct, resample_tilt=options.resample_tilt)
     labels, carried = _bones(volume, options)
     found = checked_segmentation(volume, labels, options.region)
     write_labels(options.out / "labels.nii.gz", found.labels)
     for kind, region in found.regions.items():
         write_labels(options.out / f"{kind}.nii.gz", region)
-    write_json(options.out / "scheme.json", {**found.labels.scheme, **REGION_IDS})
+    write_json(options.out / "scheme.json", {**found.labels.scheme, **region_ids})
     write_json(options.out / "segmentation.json", {"research_use_only": RESEARCH_USE_ONLY, **found.findings, **carried})
     write_png(options.out / "labels.png", labels_picture(volume, found.labels))
     for name, bone in found.findings["bones"].items():
         if bone["metal_mm3"] > 0:
             print(f"{name}: metal, {bone['metal_mm3']:.0f} mm3, taken out", file=sys.stderr)
     for name, femur in found.findings["femora"].items():
-        print(f"{name}: {femur.get('no_region', 'total hip and femoral neck placed')}", file=sys.stderr)
+        placed = ", ".join(femur["regions"]).replace("_", " ") or "no region"
+        why = f"; {femur['no_region']}" if "no_region" in femur else ""
+        print(f"{name}: {placed} placed{why}", file=sys.stderr)
+    if "no_region" in found.findings["spine"]:
+        print(f"lumbar spine: no region; {found.findings['spine']['no_region']}", file=sys.stderr)
     return 0
 
 

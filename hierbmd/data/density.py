@@ -50,9 +50,27 @@ class Reference:
         """(BMD - young-adult mean) / SD."""
         return (bmd_g_cm2 - self.mean_g_cm2) / self.sd_g_cm2
 
+    def young_adult_percent(self, bmd_g_cm2: float) -> float:
+        """BMD in percent of the young-adult mean; in Japan below 70 % counts as osteoporosis (unverified)."""
+        return 100.0 * bmd_g_cm2 / self.mean_g_cm2
+
+
+T_SCORE_FOR = "postmenopausal women and men of 50 and over"
+"""Whom T-scores and their classes are for (ISCD official positions); others have none."""
+
+LEAST_T_SCORE_AGE = 50.0
 
 ReferenceName = Literal[
-    "nhanes3-female-total-hip", "nhanes3-female-femoral-neck", "nhanes3-male-total-hip", "nhanes3-male-femoral-neck"
+    "nhanes3-female-total-hip",
+    "nhanes3-female-femoral-neck",
+    "nhanes3-male-total-hip",
+    "nhanes3-male-femoral-neck",
+    "nhanes-female-lumbar-l1-l4",
+    "nhanes-male-lumbar-l1-l4",
+    "hologic-female-lumbar-l1-l4",
+    "hologic-male-lumbar-l1-l4",
+    "japan-female-total-hip",
+    "japan-female-femoral-neck",
 ]
 
 REFERENCES: dict[ReferenceName, Reference] = {
@@ -68,8 +86,32 @@ REFERENCES: dict[ReferenceName, Reference] = {
     "nhanes3-male-femoral-neck": Reference(
         "NHANES III, non-Hispanic white men 20-29, Hologic (unverified)", "femoral_neck", 0.934, 0.137
     ),
+    "nhanes-female-lumbar-l1-l4": Reference(
+        "NHANES, US women 21-30, Hologic (at second hand: Front Endocrinol 2026;17:1748490, table 3)",
+        "lumbar_l1_l4",
+        1.064,
+        0.106,
+    ),
+    "nhanes-male-lumbar-l1-l4": Reference(
+        "NHANES, US men 21-30, Hologic (at second hand: Front Endocrinol 2026;17:1748490, table 3)",
+        "lumbar_l1_l4",
+        1.057,
+        0.110,
+    ),
+    "hologic-female-lumbar-l1-l4": Reference("Hologic, US white women (unverified)", "lumbar_l1_l4", 1.047, 0.110),
+    "hologic-male-lumbar-l1-l4": Reference("Hologic, US white men (unverified)", "lumbar_l1_l4", 1.091, 0.110),
+    "japan-female-total-hip": Reference(
+        "Japanese women 20-29, Hologic, JSBMR 2012 (unverified)", "total_hip", 0.875, 0.100
+    ),
+    "japan-female-femoral-neck": Reference(
+        "Japanese women 20-29, Hologic, JSBMR 2012 (unverified)", "femoral_neck", 0.790, 0.090
+    ),
 }
-"""Young-adult references, Looker et al., Osteoporos Int 1998; a DXA scale, so a T-score of a QCT value is nominal."""
+"""Young-adult references; a DXA scale, so a T-score of a QCT value is nominal.
+
+Hips: Looker et al., Osteoporos Int 1998. ISCD takes the white women's for women of every ethnic group; for men opinions
+differ. Trochanter and intertrochanter have none here: their published digits could not be confirmed.
+"""
 
 
 def reference_for(name: ReferenceName, region: str) -> Reference:

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hierbmd.data.card import require_matching
-from hierbmd.data.density import REFERENCES, RESEARCH_USE_ONLY, DensityClass, DensityMap, ReferenceName, reference_for
+from hierbmd.data.density import (
+    REFERENCES,
+    RESEARCH_USE_ONLY,
+    T_SCORE_FOR,
+    DensityClass,
+    DensityMap,
+    ReferenceName,
+    reference_for,
+)
 from hierbmd.data.pairs import PairRecord
 from hierbmd.data.splits import SplitMember, check_leaks
 from hierbmd.errors import BadManifest
@@ -121,6 +129,7 @@ def _provenance(dataset: Dataset, options: EvaluationOptions) -> dict[str, Any]:
         "confidence": CONFIDENCE,
         "reference": options.reference,
         "reference_population": REFERENCES[options.reference].name,
+        "t_scores_are_for": T_SCORE_FOR,
         "bmd_sources": sorted({record.bmd_source for record in dataset.of_split(options.split)}),
         "region": dataset.card.region,
         "material": dataset.card.material.value,

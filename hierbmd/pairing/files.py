@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hierbmd.anatomy.overlay import pair_picture
+from hierbmd.anatomy.regions import HIP_REGIONS
 from hierbmd.data.calibration import Calibration
 from hierbmd.data.pairs import BONES, PairRecord, TrainingPair
 from hierbmd.data.radiograph import Radiograph
@@ -19,7 +20,9 @@ QC_COLUMNS = (
     *("pair_id", "subject", "side", "bmd_qct_g_cm2", "bmc_g", "area_cm2", "vbmd_mg_cm3", "region_bmd_at_pose_g_cm2"),
     *("plane_shift_percent", "head_radius_mm", "neck_shaft_deg", "trochanter_found", "metal_mm3"),
     *(f"{what}_{bone}" for bone in BONES for what in ("outcome", "similarity", "in_plane_mm", "depth_mm")),
-    *("calibration", "phantom", "rods_read", "residual_mg_cm3", "slope", "slope_se", "intercept"),
+    *("calibration", "phantom", "rods_read", "residual_mg_cm3", "slope", "slope_se", "intercept", "region"),
+    *(f"{what}_{name}_{unit}" for name in HIP_REGIONS for what, unit in (("bmd", "g_cm2"), ("vbmd", "mg_cm3"))),
+    *(f"at_pose_{name}_g_cm2" for name in HIP_REGIONS),
 )
 
 
@@ -58,7 +61,7 @@ def record_of(made: MadePair, radiograph: Radiograph, *, pair_id: str, subject: 
 def quality_of(made: MadePair, calibration: Calibration) -> dict[str, Any]:
     """One row of qc.csv: what a reader needs to doubt a pair."""
     hip = made.hip
-    row = {
+    row: dict[str, str | float | None] = {
         "side": hip.side.value,
         "bmd_qct_g_cm2": hip.bmd.bmd_g_cm2,
         "bmc_g": hip.bmd.bmc_g,
@@ -76,6 +79,10 @@ def quality_of(made: MadePair, calibration: Calibration) -> dict[str, Any]:
         "slope_se": None if calibration.uncertainty is None else calibration.uncertainty.slope_se,
         "intercept": calibration.intercept,
     }
+    for name, region in hip.regions.items():
+        row[f"bmd_{name}_g_cm2"] = region.bmd.bmd_g_cm2
+        row[f"vbmd_{name}_mg_cm3"] = region.volumetric_mg_cm3
+        row[f"at_pose_{name}_g_cm2"] = made.images.at_pose_g_cm2[name]
     for bone, result in made.found.items():
         row[f"similarity_{bone}"] = result.similarity
         row[f"in_plane_mm_{bone}"] = result.uncertainty.in_plane_mm
@@ -83,7 +90,7 @@ def quality_of(made: MadePair, calibration: Calibration) -> dict[str, Any]:
     rounded = {name: _rounded(value) if isinstance(value, float) else value for name, value in row.items()}
     named = {f"outcome_{bone}": result.outcome.name for bone, result in made.found.items()}
     found = int(hip.axes.trochanter_found)
-    return {**rounded, **named, "trochanter_found": found, "calibration": calibration.method}
+    return {**rounded, **named, "trochanter_found": found, "calibration": calibration.method, "region": hip.target}
 
 
 def _rounded(value: float) -> float | None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hierbmd.anatomy.areal import mean_bmd_g_cm2, project_density, project_region
 from hierbmd.anatomy.hip import Hip, measure_hip
+from hierbmd.anatomy.options import HipRegion
 from hierbmd.anatomy.shape import world_points
 from hierbmd.data.calibration import Calibration
 from hierbmd.data.halves import Half, half_radiograph
@@ -33,13 +34,17 @@ LEAST_ON_IMAGE = 0.98
 
 @dataclass(frozen=True)
 class PairImages:
-    """The images of a pair in the canonical half frame; see TrainingPair. `region_bmd_g_cm2` is what they read."""
+    """The images of a pair in the canonical half frame; see TrainingPair. `region_bmd_g_cm2` is what they read.
+
+    `at_pose_g_cm2` has by name what every region of the hip reads at the radiograph's pose, None for one off the image.
+    """
 
     radiograph: NDArray[np.float32]
     bones: NDArray[np.float32]
     region: NDArray[np.float32]
     region_mask: NDArray[np.uint8]
     region_bmd_g_cm2: float
+    at_pose_g_cm2: Mapping[HipRegion, float | None]
 
 
 def pair_images(hip: Hip, half: Half, poses: Mapping[str, Matrix]) -> PairImages:
@@ -52,13 +57,19 @@ def pair_images(hip: Hip, half: Half, poses: Mapping[str, Matrix]) -> PairImages
     camera, canonical = half.geometry.camera, half.geometry.canonical
     masks = {"hip": hip.pelvis, "femur": hip.femur}
     bones = np.stack([project_density(hip.density, masks[bone], camera, poses[bone]) for bone in BONES])
-    region, seen = project_region(hip.density, hip.region, camera, poses["femur"])
+    projected = {
+        name: project_region(hip.density, one.mask, camera, poses["femur"]) for name, one in hip.regions.items()
+    }
+    region, seen = projected[hip.target]
     return PairImages(
         radiograph=half.pixels,
         bones=canonical(bones),
         region=canonical(region),
         region_mask=canonical(seen),
         region_bmd_g_cm2=mean_bmd_g_cm2(region, seen),
+        at_pose_g_cm2={
+            name: mean_bmd_g_cm2(areal, where) if where.any() else None for name, (areal, where) in projected.items()
+        },
     )
 
 

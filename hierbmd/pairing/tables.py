@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from hierbmd.data.density import Material
-from hierbmd.data.halves import HalfFrame
 from hierbmd.data.manifest import ManifestRow
 from hierbmd.data.pairs import DatasetCard, PairRecord
 from hierbmd.errors import Uncalibrated
 from hierbmd.geometry import Side, View
 from hierbmd.io.decisions import Decision, decision_key
+from hierbmd.pairing.options import PairingOptions
 from hierbmd.report.review import Entry
 
 _TRUE = ("1", "true", "yes")
@@ -112,7 +112,7 @@ class Cohort:
             )
         return entries
 
-    def card(self, records: Sequence[PairRecord], frame: HalfFrame) -> DatasetCard:
+    def card(self, records: Sequence[PairRecord], options: PairingOptions) -> DatasetCard:
         """What holds for all pairs; Uncalibrated where HA and K2HPO4 meet."""
         materials = {pair["material"] for _, pair in self.pairs()}
         if len(materials) > 1:
@@ -122,7 +122,8 @@ class Cohort:
             return next(iter(values)) if len(values) == 1 else None
 
         return DatasetCard(
-            frame=frame,
+            frame=options.frame,
+            region=options.region.region,
             material=Material(materials.pop()),
             sdd_mm=common({record.sdd_mm for record in records}),
             source_isocentre_mm=common({record.source_isocentre_mm for record in records}),

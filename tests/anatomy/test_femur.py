@@ -161,5 +161,10 @@ def test_the_real_right_femurs_head_and_neck_are_found_and_its_missing_shaft_is_
     assert found.findings["femora"]["femur_right"]["side_by_neck"] == "right"
     assert found.findings["femora"]["femur_left"]["side_by_neck"] == "left"
     assert "cut off" in found.findings["femora"]["femur_right"]["no_region"]
+    assert found.findings["femora"]["femur_right"]["regions"] == ["femoral_neck"]
+    assert found.regions["lumbar"].names_present == ("lumbar_l1", "lumbar_l2", "lumbar_l3", "lumbar_l4")
+    assert (found.regions["trabecular"].ids[found.regions["vertebral_body"].ids == 0] == 0).all()
+    neck = found.regions["femoral_neck"].mask("femoral_neck_right")
+    assert 4.0 < neck.sum() * volume.grid.voxel_mm3 / 1000.0 < 25.0
     assert found.findings["bones"]["femur_left"]["metal_mm3"] > 5000
     assert found.findings["bones"]["femur_right"]["metal_mm3"] == 0

@@ -8,7 +8,7 @@ import pytest
 from hierbmd.anatomy.areal import areal_bmd, mean_bmd_g_cm2, project_region, standard_view, volumetric_bmd_mg_cm3
 from hierbmd.anatomy.femur import femur_axes
 from hierbmd.anatomy.options import RegionOptions
-from hierbmd.anatomy.regions import femoral_neck_region, shifted, total_hip, total_hip_region
+from hierbmd.anatomy.regions import femoral_neck_region, hip_regions, shifted, total_hip, total_hip_region
 from hierbmd.anatomy.shape import world_points
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import BadRegion, LabelsMismatch, SideConflict, Uncalibrated
@@ -36,9 +36,35 @@ def test_total_hip_is_the_femur_between_its_two_planes(hip):
     assert not in_head.any()
 
 
+def test_neck_trochanter_and_intertrochanter_make_the_total_hip(hip, coarse_patient):
+    mask, grid, axes, total = hip
+    regions = hip_regions(mask, grid, axes)
+    parts = [regions[name] for name in ("femoral_neck", "trochanter", "intertrochanter")]
+    assert np.array_equal(np.sum(parts, axis=0), total.astype(int))
+    assert np.array_equal(regions["total_hip"], total)
+    bmc_g = [areal_bmd(coarse_patient.density, part, axes).bmc_g for part in parts]
+    assert sum(bmc_g) == pytest.approx(areal_bmd(coarse_patient.density, total, axes).bmc_g, rel=5e-3)
+
+
+def test_the_trochanteric_plane_leads_from_the_necks_end_to_the_base_of_the_greater_trochanter(hip):
+    mask, grid, axes, _ = hip
+    regions = hip_regions(mask, grid, axes)
+    start = axes.head.centre_world_mm + (axes.neck.junction_mm + 15.0) * axes.neck.direction
+    towards = axes.trochanter_base_world_mm - start
+    up = np.cross(axes.beam, towards)
+    up /= np.linalg.norm(up) * -np.sign(up @ axes.down)
+    assert (((world_points(regions["trochanter"], grid) - start) @ up) > 0).all()
+    assert (((world_points(regions["intertrochanter"], grid) - start) @ up) <= 0).all()
+    # Below the neck's end and above the lesser trochanter's, on the outline away from the head.
+    assert axes.along_shaft_mm(start) < axes.along_shaft_mm(axes.trochanter_base_world_mm)
+    assert axes.along_shaft_mm(axes.trochanter_base_world_mm) < axes.lesser_trochanter_end_mm
+    lateral = axes.trochanter_base_world_mm - axes.shaft.point_world_mm
+    assert (lateral - (lateral @ axes.down) * axes.down) @ axes.neck.direction > axes.shaft.radius_mm / 2.0
+
+
 def test_femoral_neck_is_a_slab_of_its_width_inside_the_total_hip_or_head(hip):
     mask, grid, axes, _ = hip
-    neck = femoral_neck_region(mask, grid, axes)
+    neck = femoral_neck_region(mask, grid, axes.head, axes.neck)
     along = axes.along_neck_mm(world_points(neck, grid))
     assert np.ptp(along) == pytest.approx(15.0, abs=1.5)
     assert neck.sum() * grid.voxel_mm3 == pytest.approx(15.0 * np.pi * axes.neck.radius_mm**2, rel=0.3)
@@ -51,6 +77,8 @@ def test_regions_follow_a_rigid_motion_voxel_by_voxel_and_so_does_the_bmd(hip, c
     moved_axes = femur_axes(mask, moved)
     moved_region = total_hip(mask, moved, moved_axes)
     assert np.array_equal(moved_region, region)
+    here, there_too = hip_regions(mask, grid, axes), hip_regions(mask, moved, moved_axes)
+    assert all(np.array_equal(here[name], there_too[name]) for name in here)
     density = coarse_patient.density
     there = areal_bmd(Volume(density.values, moved, density.unit), moved_region, moved_axes)
     assert there.bmd_g_cm2 == pytest.approx(areal_bmd(density, region, axes).bmd_g_cm2, rel=1e-3)
