@@ -135,6 +135,7 @@ def test_compiled_whole_it_gives_the_same_gradients(blob_scene, small_camera, st
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="inductor needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 def test_compiled_by_inductor_it_gives_the_same_gradients(blob_scene, small_camera, starts):
     plain, compiled = _compiled_and_plain(make_projector(blob_scene), small_camera, starts, "inductor")
     torch.testing.assert_close(plain, compiled)
