@@ -130,10 +130,6 @@ class ScaleDrifts(Uncalibrated):
     """A Hounsfield scale that changes from slice to slice by more than a line can stand for."""
 
 
-class TissuesNotFound(Uncalibrated):
-    """Reference tissues for an internal calibration that are not in the scan, or do not agree."""
-
-
 class BadRegion(HierbmdError):
     """A bone on which a density-measuring region cannot be placed."""
 
