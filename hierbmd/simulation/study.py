@@ -246,7 +246,7 @@ def _is_done(folder: Path, digest: str) -> bool:
     found = _same_recipe(folder / "truth.json", digest)
     if found is None:
         return False
-    files = [found["ct"], "labels.nii.gz", "density.nii.gz", found["calibration"]]
+    files = [found["ct"], "labels.nii.gz", "density.nii.gz", found["calibration_file"]]
     return all((folder / name).exists() for name in [*files, *(r["file"] for r in found["radiographs"])])
 
 
@@ -296,7 +296,7 @@ def _manifest_rows(truth: dict[str, Any], split: str) -> list[dict[str, Any]]:
         "subject": truth["subject"],
         "ct": f"{folder}/{truth['ct']}",
         "labels": f"{folder}/labels.nii.gz",
-        "calibration": f"{folder}/{truth['calibration']}",
+        "calibration": f"{folder}/{truth['calibration_file']}",
         "view": "AP",
         "side": "both",
         "split": split,

@@ -24,7 +24,7 @@ def write_ct(folder: Path, case: Case, options: CtOptions, *, seed: tuple[int, .
     A scan with a phantom comes with the rod table of its serial and not with its line: that is to be measured.
     """
     volume, line, acquisition = case.scan, case.calibration, CtAcquisition()
-    said: dict[str, Any] = {"calibration": "calibration.json"}
+    said: dict[str, Any] = {"calibration_file": "calibration.json"}
     if options.scan == "qct":
         # A real CT brings the table that it was scanned on.
         body = without_table(case.body) if real else case.body
@@ -32,9 +32,9 @@ def write_ct(folder: Path, case: Case, options: CtOptions, *, seed: tuple[int, .
         volume, line, acquisition = found.volume, found.lines[Material.HA], acquisition_of(found)
         said["scan"] = scan_truth(found)
         if found.phantom is not None:
-            said["calibration"] = "phantom.json"
+            said["calibration_file"] = "phantom.json"
             write_phantom(folder / "phantom.json", found.phantom.phantom)
-    if said["calibration"] == "calibration.json":
+    if said["calibration_file"] == "calibration.json":
         write_calibration(folder / "calibration.json", line)
     if options.ct_format == "dicom":
         dicom = DicomOptions(subject=case.subject, simulated=True, uid_seed=f"hierbmd simulate CT {seed}")
