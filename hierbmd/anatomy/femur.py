@@ -142,8 +142,11 @@ def femoral_head(bone: Mask, grid: Grid) -> Sphere:
     return best
 
 
-def femoral_neck(points_world_mm: Matrix, head: Sphere, voxel_mm3: float) -> Neck:
-    """The neck's axis and waist, from bone voxels' centres: what leaves the head's sphere is the neck."""
+def femoral_neck(points_world_mm: Matrix, head: Sphere, voxel_mm3: float, *, reach: float = 1.75) -> Neck:
+    """The neck's axis and waist, from bone voxels' centres: what leaves the head's sphere is the neck.
+
+    The waist is looked for up to `reach` head radii from the head's centre; less where the scan cuts what follows.
+    """
     offsets = points_world_mm - head.centre_world_mm
     distance_mm = np.linalg.norm(offsets, axis=1)
     radius = head.radius_mm
@@ -152,7 +155,7 @@ def femoral_neck(points_world_mm: Matrix, head: Sphere, voxel_mm3: float) -> Nec
         raise BadRegion("no femoral neck leaves the head", mend="is the whole proximal femur in the label map?")
     direction = unit_vector(np.mean(offsets[shell] / distance_mm[shell, None], axis=0))
     for _ in range(4):
-        along_mm, area_mm2 = _sections(offsets, direction, radius, voxel_mm3)
+        along_mm, area_mm2 = _sections(offsets, direction, radius, voxel_mm3, reach)
         waist = int(np.argmin(area_mm2))
         near = np.abs(offsets @ direction - along_mm[waist]) < 0.2 * radius
         near &= across_mm(offsets, direction) < 1.1 * radius
@@ -167,15 +170,15 @@ def femoral_neck(points_world_mm: Matrix, head: Sphere, voxel_mm3: float) -> Nec
 
 
 def _sections(
-    offsets: Matrix, direction: Vector, radius: float, voxel_mm3: float
+    offsets: Matrix, direction: Vector, radius: float, voxel_mm3: float, reach: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Areas across the neck, mm2, smoothed over 3 mm, from 0.5 to 1.75 head radii along it."""
+    """Areas across the neck, mm2, smoothed over 3 mm, from 0.5 to `reach` head radii along it."""
     along = (offsets @ direction)[across_mm(offsets, direction) < 1.1 * radius]
     edges = np.arange(0.5 * radius - 4.0, 1.75 * radius + 4.0, _STEP_MM)
     counts = np.histogram(along, edges)[0]
     area = ndimage.gaussian_filter1d(counts * voxel_mm3 / _STEP_MM, 1.5 / _STEP_MM)
     centres = (edges[1:] + edges[:-1]) / 2.0
-    inside = (centres > 0.5 * radius) & (centres < 1.75 * radius)
+    inside = (centres > 0.5 * radius) & (centres < reach * radius)
     return centres[inside], area[inside]
 
 

@@ -19,14 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from hierbmd.anatomy.areal import areal_bmd, volumetric_bmd_mg_cm3
-from hierbmd.anatomy.femur import femur_axes
-from hierbmd.anatomy.regions import total_hip
 from hierbmd.data.density import RESEARCH_USE_ONLY
 from hierbmd.data.manifest import KNOWN_COLUMNS
 from hierbmd.data.phantoms import phantom_to_json
 from hierbmd.data.splits import quantile_strata, split_subjects
-from hierbmd.errors import BadConfig, HierbmdError, OutputUnwritable, ProcessDied
+from hierbmd.errors import BadConfig, OutputUnwritable, ProcessDied
 from hierbmd.geometry import ProjectionGeometry
 from hierbmd.io.atomic import atomic_path, read_json, write_json
 from hierbmd.io.dicom_write import DicomOptions
@@ -36,26 +33,21 @@ from hierbmd.io.phantom_file import read_phantom
 from hierbmd.parallel import in_processes
 from hierbmd.rigid import Matrix, Vector
 from hierbmd.simulation.bone_motion import Loose, loosened, with_bones_at
-from hierbmd.simulation.cases import BONES, Case, real_case, virtual_case
+from hierbmd.simulation.bone_truth import bones_truth, side_truth, spine_truth
+from hierbmd.simulation.cases import BONES, Case, virtual_case
 from hierbmd.simulation.morphometry import SIDES, draw_anatomy
 from hierbmd.simulation.options import CtOptions, PatientOptions, RadiographSimulationOptions, StudyOptions
 from hierbmd.simulation.poses import POSITIONS, draw_femur_motions, draw_geometry, draw_tilt_deg
 from hierbmd.simulation.radiograph import expose, materials_of
+from hierbmd.simulation.real_case import real_case
+from hierbmd.simulation.real_options import RealCtOptions
+from hierbmd.simulation.real_original import RealCt
 from hierbmd.simulation.storage import write_simulated
 from hierbmd.simulation.study_scan import write_ct
-from hierbmd.simulation.truth import lumbar_bmd
 
-TRUTH_VERSION = 2
+TRUTH_VERSION = 3
 
 _OWN_COLUMNS = ("position", "aim", "arthritis_left", "arthritis_right", "implant_left", "implant_right")
-
-
-@dataclass(frozen=True)
-class RealCt:
-    """A real CT and its label map to build subjects on."""
-
-    ct: Path
-    labels: Path
 
 
 @dataclass(frozen=True)
@@ -67,6 +59,7 @@ class Recipe:
     study: StudyOptions
     real_ct: RealCt | None = None
     ct: CtOptions = field(default_factory=CtOptions)
+    real: RealCtOptions = field(default_factory=RealCtOptions)
 
     def digest(self) -> str:
         """A hash of what decides one subject's files; how many subjects there are and their splits do not."""
@@ -76,8 +69,7 @@ class Recipe:
         if self.ct.scanner.phantom.endswith(".json"):
             parts["ct"]["phantom"] = phantom_to_json(read_phantom(self.ct.scanner.phantom))
         if self.real_ct is not None:
-            sums = [hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in (self.real_ct.ct, self.real_ct.labels)]
-            parts["real_ct"] = {"sha256": sums}
+            parts["real_ct"] = {"sha256": self.real_ct.sha256(), **dataclasses.asdict(self.real)}
         text = json.dumps([TRUTH_VERSION, parts], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -123,7 +115,7 @@ def _simulate_subject(index: int, *, out: Path, recipe: Recipe, digest: str) -> 
     if recipe.real_ct is None:
         case = virtual_case(index, recipe.patient)
     else:
-        case = real_case(index, recipe.real_ct.ct, recipe.real_ct.labels, seed=seed)
+        case = real_case(index, recipe.real_ct, seed=seed, options=recipe.real)
     folder = out / "subjects" / case.subject
     scanned = write_ct(folder, case, recipe.ct, seed=(seed, index), real=recipe.real_ct is not None)
     write_labels(folder / "labels.nii.gz", case.labels)
@@ -134,6 +126,7 @@ def _simulate_subject(index: int, *, out: Path, recipe: Recipe, digest: str) -> 
         _radiograph(folder, case, loose, recipe, (index, pose))
         for pose in range(recipe.study.poses * len(recipe.study.aims))
     ]
+    metal_in = tuple(case.facts.get("metal_in", ()))
     truth = {
         "version": TRUTH_VERSION,
         "simulated": True,
@@ -145,8 +138,9 @@ def _simulate_subject(index: int, *, out: Path, recipe: Recipe, digest: str) -> 
         **case.facts,
         **scanned,
         "hip_centres_world_mm": {side: _rounded(point) for side, point in case.hip_centres_world_mm.items()},
-        "sides": {side: _side_truth(case, side) for side in ("left", "right")},
-        "spine": _spine_truth(case),
+        "sides": {side: side_truth(case.density, case.labels, side, metal_in) for side in ("left", "right")},
+        "spine": spine_truth(case.density, case.labels),
+        "bones": bones_truth(case.density, case.labels, metal_in),
         "radiographs": radiographs,
     }
     write_json(folder / "truth.json", truth)
@@ -212,36 +206,6 @@ def _pose_truth(
     return {"file": name, "exposure_seed": exposure_seed, "geometry": geometry_to_json(geometry), "bones": bones}
 
 
-def _side_truth(case: Case, side: str) -> dict[str, Any]:
-    """The true densities of one side's total-hip region, from the voxel truth; why not, where there is no region."""
-    name = f"femur_{side}"
-    if name not in case.labels.names_present:
-        return {"refused": f"no {name} in the label map"}
-    if name in case.facts.get("metal_in", ()):
-        return {"refused": f"metal in {name}"}
-    try:
-        axes = femur_axes(case.labels.mask(name), case.labels.grid)
-        region = total_hip(case.labels.mask(name), case.labels.grid, axes)
-        areal = areal_bmd(case.density, region, axes)
-    except HierbmdError as error:
-        return {"refused": str(error)}
-    return {
-        "total_hip_bmd_g_cm2": areal.bmd_g_cm2,
-        "total_hip_bmc_g": areal.bmc_g,
-        "total_hip_area_cm2": areal.area_cm2,
-        "total_hip_vbmd_mg_cm3": volumetric_bmd_mg_cm3(case.density, region),
-    }
-
-
-def _spine_truth(case: Case) -> dict[str, Any]:
-    """The true areal BMD of L1-L4 from the front; why not, where the CT does not hold them."""
-    try:
-        areal = lumbar_bmd(case.density, case.labels)
-    except HierbmdError as error:
-        return {"refused": str(error)}
-    return {"l1_l4_bmd_g_cm2": areal.bmd_g_cm2, "l1_l4_bmc_g": areal.bmc_g, "l1_l4_area_cm2": areal.area_cm2}
-
-
 def _is_done(folder: Path, digest: str) -> bool:
     found = _same_recipe(folder / "truth.json", digest)
     if found is None:
@@ -275,6 +239,7 @@ def _write_tables(out: Path, recipe: Recipe, subjects: list[str]) -> None:
             "radiograph": dataclasses.asdict(recipe.radiograph),
             "study": dataclasses.asdict(recipe.study),
             "ct": dataclasses.asdict(recipe.ct),
+            **({} if recipe.real_ct is None else {"real": dataclasses.asdict(recipe.real)}),
         },
         "subjects": [{**truth, "split": splits[truth["subject"]]} for truth in truths],
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hierbmd.data.density import Material
+from hierbmd.errors import Uncalibrated
 from hierbmd.io.calibration_file import write_calibration
 from hierbmd.io.dicom_write import CtAcquisition, DicomOptions, write_ct_dicom
 from hierbmd.io.image import write_volume
@@ -26,6 +27,12 @@ def write_ct(folder: Path, case: Case, options: CtOptions, *, seed: tuple[int, .
     volume, line, acquisition = case.scan, case.calibration, CtAcquisition()
     said: dict[str, Any] = {"calibration_file": "calibration.json"}
     if options.scan == "qct":
+        if line.material is not Material.HA:
+            raise Uncalibrated(
+                f"uncalibrated: a scan of a density in {line.material.value} cannot be had",
+                where=case.subject,
+                mend="scans are made of HA; HA and K2HPO4 scales are never mixed",
+            )
         # A real CT brings the table that it was scanned on.
         body = without_table(case.body) if real else case.body
         found = scan(dataclasses.replace(case, body=body), options.scanner, seed)
@@ -41,5 +48,5 @@ def write_ct(folder: Path, case: Case, options: CtOptions, *, seed: tuple[int, .
         write_ct_dicom(folder / "ct", volume, dicom, acquisition)
     else:
         write_volume(folder / "ct.nii.gz", volume)
-    truth = {"slope": line.slope, "intercept": line.intercept, "material": "HA"}
+    truth = {"slope": line.slope, "intercept": line.intercept, "material": line.material.value}
     return {"ct": "ct" if options.ct_format == "dicom" else "ct.nii.gz", **said, "calibration_line": truth}

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from hierbmd.data.splits import SPLITS
-from hierbmd.errors import BadConfig, LabelsMismatch, SuspectedUnit
+from hierbmd.errors import BadConfig, SuspectedUnit
 from hierbmd.geometry import Side, View
 from hierbmd.io.calibration_file import read_calibration
 from hierbmd.io.ct import read_volume
@@ -26,7 +26,7 @@ from hierbmd.io.manifest import read_manifest
 from hierbmd.io.radiograph import read_radiograph
 from hierbmd.rigid import require_rigid
 from hierbmd.simulation.options import PatientOptions, RadiographSimulationOptions, StudyOptions
-from hierbmd.simulation.study import RealCt, Recipe, simulate_study
+from hierbmd.simulation.study import Recipe, simulate_study
 
 RECIPE = Recipe(
     PatientOptions(seed=2, spacing_mm=4.5),
@@ -196,40 +196,3 @@ def test_a_folder_of_another_seed_is_refused_and_its_manifest_stays(study):
 def test_metres_for_millimetres_and_the_like_are_refused(wrong, error):
     with pytest.raises(error):
         StudyOptions(**wrong)
-
-
-def test_a_real_ct_in_many_states(shared_data, tmp_path):
-    """torso-ct: the right femur moves, the nail is named, density follows the factor, all subjects are for testing."""
-    ct = shared_data / "torso-ct" / "example_ct.nii.gz"
-    labels = shared_data / "torso-ct" / "example_ct_totalseg_labels.nii.gz"
-    recipe = Recipe(
-        PatientOptions(seed=9),
-        RadiographSimulationOptions(step_mm=3.0),
-        StudyOptions(subjects=2, size_px=(64, 64), pixel_mm=6.4),
-        RealCt(ct, labels),
-    )
-    list(simulate_study(tmp_path / "real", recipe))
-    truth = json.loads((tmp_path / "real" / "truth.json").read_text())
-    assert [s["split"] for s in truth["subjects"]] == ["test", "test"]
-    assert [s["calibration"] for s in truth["subjects"]] == ["nominal", "nominal"]
-    plain, scaled = truth["subjects"]
-    assert plain["density_factor"] == 1.0 != scaled["density_factor"]
-    assert plain["metal_in"] == ["femur_left"]
-    assert "metal" in plain["sides"]["left"]["refused"]
-    motion = np.array(scaled["radiographs"][0]["bones"]["femur_right"]["world_from_world"])
-    assert not np.allclose(motion, np.eye(4))
-    volumes = [
-        read_volume(tmp_path / "real" / "subjects" / s["subject"] / "ct.nii.gz").values for s in truth["subjects"]
-    ]
-    original = read_volume(ct)
-    bone = read_labels(labels, onto=original.grid).mask("femur_right") & (original.values > 300)
-    assert np.array_equal(volumes[0], original.values)
-    ratio = (volumes[1][bone] - 53.0).mean() / (volumes[0][bone] - 53.0).mean()
-    assert ratio == pytest.approx(scaled["density_factor"], rel=0.01)
-
-
-def test_a_label_map_without_hips_is_refused(shared_data, tmp_path):
-    folder = shared_data / "torso-ct"
-    spine = RealCt(folder / "example_ct.nii.gz", folder / "totalseg_vertebrae_body.nii.gz")
-    with pytest.raises(LabelsMismatch):
-        list(simulate_study(tmp_path, Recipe(PatientOptions(), RadiographSimulationOptions(), StudyOptions(), spine)))
