@@ -11,12 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hierbmd.anatomy.areal import areal_bmd
-from hierbmd.anatomy.femur import femur_axes
-from hierbmd.anatomy.regions import femoral_neck_region, total_hip
+from hierbmd.simulation.bone_truth import side_truth, spine_truth
 from hierbmd.simulation.options import PatientOptions
 from hierbmd.simulation.patient import virtual_patient
-from hierbmd.simulation.truth import lumbar_bmd
 
 DECADES = (45.5, 55.5, 65.5, 75.5)
 NHANES = {
@@ -35,16 +32,15 @@ def measured(index: int, seed: int, spacing_mm: float) -> dict[str, object]:
         seed=seed, spacing_mm=spacing_mm, age_min=40, age_max=88, female_share=0.5, coverage="torso", ct_noise_hu=0.0
     )
     patient = virtual_patient(index, options)
-    femur, grid = patient.labels.mask("femur_left"), patient.labels.grid
-    axes = femur_axes(femur, grid)
+    hip = side_truth(patient.density, patient.labels, "left")
     return {
         "sex": patient.sex,
         "age": patient.age,
         "drawn": patient.anatomy.quality[0].t_score_drawn,
         "drawn_spine": patient.anatomy.spine.t_score_drawn,
-        "total hip": areal_bmd(patient.density, total_hip(femur, grid, axes), axes).bmd_g_cm2,
-        "neck": areal_bmd(patient.density, femoral_neck_region(femur, grid, axes), axes).bmd_g_cm2,
-        "L1-L4": lumbar_bmd(patient.density, patient.labels).bmd_g_cm2,
+        "total hip": hip["total_hip_bmd_g_cm2"],
+        "neck": hip["femoral_neck_bmd_g_cm2"],
+        "L1-L4": spine_truth(patient.density, patient.labels)["l1_l4_bmd_g_cm2"],
     }
 
 

@@ -47,7 +47,8 @@ def simulate_patients(cohort: Path, study: StudyOptions, *, seed: int, workers: 
     """Virtual patients with one X-ray unit's radiographs; quick ones are coarse."""
     from hierbmd.cli._progress import progress
     from hierbmd.simulation.options import PatientOptions, RadiographSimulationOptions
-    from hierbmd.simulation.study import Recipe, simulate_study
+    from hierbmd.simulation.recipe import Recipe
+    from hierbmd.simulation.study import simulate_study
 
     patients = PatientOptions(seed=seed, spacing_mm=4.0 if quick else 2.5)
     recipe = Recipe(patients, RadiographSimulationOptions(table=False), study)

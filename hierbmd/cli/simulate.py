@@ -14,7 +14,7 @@ from hierbmd.simulation.options import CtOptions, PatientOptions, RadiographSimu
 from hierbmd.simulation.real_options import RealCtOptions
 
 if TYPE_CHECKING:
-    from hierbmd.simulation.study import Recipe
+    from hierbmd.simulation.recipe import Recipe
 
 _CONTRACT_NAMES = {"size_px": "size", "source_isocentre_mm": "source_isocenter_mm"}
 _OF_THE_STUDY = ("table", "site")
@@ -65,7 +65,7 @@ def run(options: Options) -> int:
 def recipe_of(options: Options) -> Recipe:
     """The library's options of the command's; BadConfig for what cannot go together."""
     from hierbmd.simulation.real_original import RealCt
-    from hierbmd.simulation.study import Recipe
+    from hierbmd.simulation.recipe import Recipe
 
     if (options.from_ct is None) != (options.labels is None):
         raise BadConfig("--from-ct and --labels go together", mend="give both or neither")

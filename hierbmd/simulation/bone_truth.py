@@ -1,7 +1,8 @@
-"""What is true of a subject's bones, from its voxel truth: whole bones, femoral neck, total hip."""
+"""What is true of a subject's bones, from its voxel truth: whole bones, femoral neck, total hip, L1 to L4."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,20 @@ from hierbmd.anatomy.areal import Positioned, areal_bmd, volumetric_bmd_mg_cm3
 from hierbmd.anatomy.femur import FemurAxes, Neck, femoral_head, femoral_neck, femur_axes
 from hierbmd.anatomy.regions import femoral_neck_region, total_hip
 from hierbmd.anatomy.shape import Mask, Sphere, box_of, solid, subgrid, unit_vector, world_points
+from hierbmd.anatomy.spine import (
+    LEVELS,
+    WHOLE,
+    SpineAxes,
+    require_inside_scan,
+    spine_axes,
+    spine_regions,
+    trabecular_region,
+)
 from hierbmd.data.volume import LabelMap, Volume
-from hierbmd.errors import HierbmdError
+from hierbmd.errors import BadRegion, HierbmdError
 from hierbmd.geometry import Grid
 from hierbmd.rigid import Vector
 from hierbmd.simulation.bone_density import bones_in
-from hierbmd.simulation.truth import lumbar_bmd
 
 _CUT_REACH = 1.15
 """How far from the head's centre, in its radii, a cut femur's waist may be: whole ones have it at 0.8 to 1.0."""
@@ -53,13 +62,42 @@ def side_truth(density: Volume, labels: LabelMap, side: str, metal_in: tuple[str
     return told
 
 
-def spine_truth(density: Volume, labels: LabelMap) -> dict[str, Any]:
-    """The true areal BMD of L1-L4 from the front; why not, where the CT does not hold them."""
+def spine_truth(density: Volume, labels: LabelMap, metal_in: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The true areal BMD of L1 to L4, together and by level, cut as DXA cuts them (`anatomy.spine`).
+
+    With the density of each level's trabecular region; `refused` says why there is nothing, as where the CT is short.
+    """
     try:
-        areal = lumbar_bmd(density, labels)
+        axes = spine_axes(labels)
+        regions = spine_regions(labels, axes)
+        _require_whole_spine(regions, metal_in)
+        areal = areal_bmd(density, regions[WHOLE], axes)
+        by_level = {level: _level_truth(density, labels, regions, level, axes) for level in LEVELS}
     except HierbmdError as error:
         return {"refused": str(error)}
-    return {"l1_l4_bmd_g_cm2": areal.bmd_g_cm2, "l1_l4_bmc_g": areal.bmc_g, "l1_l4_area_cm2": areal.area_cm2}
+    whole = {"l1_l4_bmd_g_cm2": areal.bmd_g_cm2, "l1_l4_bmc_g": areal.bmc_g, "l1_l4_area_cm2": areal.area_cm2}
+    return {**whole, "levels": by_level}
+
+
+def _require_whole_spine(regions: Mapping[str, Mask], metal_in: tuple[str, ...]) -> None:
+    if WHOLE not in regions:
+        raise BadRegion("L1 to L4 are not all in the labels", where=", ".join(regions))
+    require_inside_scan(regions[WHOLE], WHOLE)
+    if metal := [level for level in LEVELS if f"vertebrae_{level}" in metal_in]:
+        raise BadRegion("metal in the spine", where=", ".join(metal))
+
+
+def _level_truth(
+    density: Volume, labels: LabelMap, regions: Mapping[str, Mask], level: str, axes: SpineAxes
+) -> dict[str, float]:
+    areal = areal_bmd(density, regions[f"lumbar_{level.lower()}"], axes)
+    core = trabecular_region(labels.mask(f"vertebrae_{level}"), labels.grid, axes.vertebrae[level])
+    return {
+        "bmd_g_cm2": areal.bmd_g_cm2,
+        "bmc_g": areal.bmc_g,
+        "area_cm2": areal.area_cm2,
+        "trabecular_mg_cm3": volumetric_bmd_mg_cm3(density, core),
+    }
 
 
 def bones_truth(density: Volume, labels: LabelMap, metal_in: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from hierbmd.simulation.display import DisplayCurve, draw_curve
 from hierbmd.simulation.options import PatientOptions, RadiographSimulationOptions, StudyOptions
-from hierbmd.simulation.study import Recipe, site_of
+from hierbmd.simulation.recipe import Recipe
 
 _RANGES = {"low": 0.05, "high": 0.015, "contrast": 3.0, "detail": 0.7}
 
@@ -32,7 +32,7 @@ def test_without_a_site_every_image_is_any_units():
 def test_patients_take_turns_between_sites():
     def sites(n: int) -> list[int | None]:
         recipe = Recipe(PatientOptions(), RadiographSimulationOptions(site=7), StudyOptions(sites=n))
-        return [site_of(recipe, index) for index in range(4)]
+        return [recipe.site_of(index) for index in range(4)]
 
     assert sites(1) == [0, 0, 0, 0]
     assert sites(2) == [0, 1, 0, 1]

@@ -163,16 +163,22 @@ def test_total_hip_areal_density_is_spread_like_a_screening_cohort():
 
 
 def test_a_torso_holds_a_lordotic_spine_and_its_areal_density():
-    from hierbmd.simulation.truth import lumbar_bmd
+    from hierbmd.simulation.bone_truth import spine_truth
 
     patient = virtual_patient(0, PatientOptions(seed=11, spacing_mm=4.0, coverage="torso"))
     levels = [f"vertebrae_L{n}" for n in (5, 4, 3, 2, 1)]
     centres = np.array([_centroid(patient, name) for name in levels])
     assert np.all(np.diff(centres[:, 2]) > 28)
     assert centres[2, 1] < min(centres[0, 1], centres[4, 1]) + 5
-    found = lumbar_bmd(patient.density, patient.labels)
-    assert found.bmc_g == pytest.approx(found.bmd_g_cm2 * found.area_cm2)
-    assert 0.4 < found.bmd_g_cm2 < 1.9
+    found = spine_truth(patient.density, patient.labels)
+    assert found["l1_l4_bmc_g"] == pytest.approx(found["l1_l4_bmd_g_cm2"] * found["l1_l4_area_cm2"])
+    assert 0.4 < found["l1_l4_bmd_g_cm2"] < 1.9
+    levels = found["levels"].values()
+    assert found["l1_l4_bmc_g"] == pytest.approx(sum(level["bmc_g"] for level in levels), rel=0.002)
+    # A pixel that the cut between two levels runs through is seen by both.
+    assert 1.0 < sum(level["area_cm2"] for level in levels) / found["l1_l4_area_cm2"] < 1.06
+    assert all(20 < level["trabecular_mg_cm3"] < 350 for level in levels)
+    assert "L1" in spine_truth(patient.density, patient.labels, ("vertebrae_L1",))["refused"]
     assert set(patient.aims_world_mm) == {"hips", "lumbar"}
     hips = virtual_patient(0, PatientOptions(seed=11, spacing_mm=4.0))
     assert hips.anatomy == patient.anatomy

@@ -26,7 +26,8 @@ from hierbmd.io.manifest import read_manifest
 from hierbmd.io.radiograph import read_radiograph
 from hierbmd.rigid import require_rigid
 from hierbmd.simulation.options import PatientOptions, RadiographSimulationOptions, StudyOptions
-from hierbmd.simulation.study import Recipe, simulate_study
+from hierbmd.simulation.recipe import TRUTH_VERSION, Recipe
+from hierbmd.simulation.study import simulate_study
 
 RECIPE = Recipe(
     PatientOptions(seed=2, spacing_mm=4.5),
@@ -167,6 +168,26 @@ def test_killed_and_called_again_it_ends_the_same(study, tmp_path):
     list(simulate_study(out, RECIPE))
     left = {name: digest for name, digest in _hashes(out).items() if ".tmp." not in name}
     assert left == study[1]
+
+
+def test_a_cohort_that_an_earlier_version_finished_is_taken_as_it_is(study, tmp_path, caplog):
+    """What was begun on a finished cohort goes on after an upgrade; one left unfinished is refused."""
+    out = tmp_path / "earlier"
+    shutil.copytree(study[0], out)
+    before = RECIPE.digest(2)
+    for path in [out / "truth.json", *out.glob("subjects/*/truth.json")]:
+        said = path.read_text().replace(RECIPE.digest(), before).replace(f'"version": {TRUTH_VERSION}', '"version": 2')
+        path.write_text(said)
+    left = _hashes(out)
+    assert [was_there for _, was_there in simulate_study(out, RECIPE)] == [True] * 3
+    assert "version 2" in caplog.text
+    assert _hashes(out) == left
+    more = replace(RECIPE, study=replace(RECIPE.study, subjects=4))
+    with pytest.raises(BadConfig, match="another version"):
+        list(simulate_study(out, more))
+    (out / "subjects" / "sim002-00001" / "radiograph_01.dcm").unlink()
+    with pytest.raises(BadConfig, match="another version"):
+        list(simulate_study(out, RECIPE))
 
 
 def test_a_folder_of_other_options_is_refused(study):
