@@ -5,20 +5,21 @@ Torch is imported when a model is loaded, so that the types here are light.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hierbmd.data.card import ModelCard, require_matching
+from hierbmd.data.card import BASELINE, ModelCard, require_matching
 from hierbmd.data.density import Bmd, DensityMap
 from hierbmd.data.halves import Half, half_radiograph
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.geometry import Side
-from hierbmd.io.weights import read_weights
+from hierbmd.io.weights import read_card, read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 MEMBER = "member"
 """What the tensors of an ensemble's members begin with, before their number."""
 
+_BASELINES = "hierbmd.baselines.registry"
+"""Named and not imported: the baselines are built on what is here."""
 _DISTANCE_TOLERANCE = 0.05
 _COARSE = 1.5
 _LEAST_COVER = 0.9
@@ -50,7 +53,7 @@ class Prediction:
     `density` and `region_mask` (H, W) bool, on the density image's lattice, are None from a model that gives a value
     alone (direct regression). `flags` are sentences on how the radiograph is unlike those that the model learned from.
     `spread` is that of an ensemble's members. `novelty` is the image's distance from the training images over the
-    limit: above 1 it is unlike them, and flagged.
+    limit: above 1 it is unlike them, and flagged. `findings` is what a model says beside the BMD, as plain data.
     """
 
     density: DensityMap | None
@@ -59,6 +62,7 @@ class Prediction:
     flags: tuple[str, ...] = field(default=())
     spread: Spread | None = None
     novelty: float | None = None
+    findings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Predictor(Protocol):
@@ -156,25 +160,41 @@ def _averaged(
     return replace(first, areal_g_cm2=mean), replace(first, areal_g_cm2=sd), np.mean(regions, axis=0) > 0.5
 
 
-def load_predictor(folder: str | Path) -> NetworkPredictor | EnsemblePredictor:
-    """The model in a run folder, or the ensemble in its, on the CPU.
+def load_predictor(folder: str | Path) -> Predictor:
+    """The model in a run folder, a trained stage, an ensemble or a baseline, on the CPU.
 
     UntrustedWeights: not safetensors with a matching card. WrongWeights: a stage that gives no BMD (decompose), another
     version, or tensors that do not fit.
     """
+    if read_card(folder).stage == BASELINE:
+        loaded: Predictor = importlib.import_module(_BASELINES).load(folder)
+        return loaded
+    return load_network_predictor(folder)
+
+
+def load_network_predictor(folder: str | Path) -> NetworkPredictor | EnsemblePredictor:
+    """The trained stage or the ensemble in a folder; errors as `load_predictor`, WrongWeights for a baseline too."""
     tensors, card = read_weights(folder)
     require_matching(card, where=folder, stage=("synthesize", "regress"))
     if not card.members:
-        return _network_predictor(card, tensors)
+        return network_predictor(card, tensors)
+    return EnsemblePredictor(card, member_predictors(card, tensors, where=folder))
+
+
+def member_predictors(
+    card: ModelCard, tensors: Mapping[str, Tensor], *, where: object = ""
+) -> tuple[NetworkPredictor, ...]:
+    """The networks that a model holds as members, from its card and tensors."""
     members = []
     for number, stored in enumerate(card.members):
         prefix = f"{MEMBER}{number}."
         own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        members.append(_network_predictor(ModelCard.from_json(stored, where=folder), own))
-    return EnsemblePredictor(card, tuple(members))
+        members.append(network_predictor(ModelCard.from_json(stored, where=where), own))
+    return tuple(members)
 
 
-def _network_predictor(card: ModelCard, tensors: Mapping[str, Tensor]) -> NetworkPredictor:
+def network_predictor(card: ModelCard, tensors: Mapping[str, Tensor]) -> NetworkPredictor:
+    """The network that a card describes, filled with its tensors; WrongWeights when they do not fit."""
     from hierbmd.models.novelty import FeatureDistance
     from hierbmd.models.registry import build_network, load_network
 

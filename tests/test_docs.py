@@ -70,7 +70,7 @@ def help_of():
 def test_commands_and_flags_exist(path, help_of):
     for name, *words in commands_in(path):
         assert name in COMMANDS
-        command = f"train {words[0]}" if name == "train" else name
+        command = f"{name} {words[0]}" if name in ("train", "train-baseline") else name
         for word in words:
             if word.startswith("--"):
                 assert re.search(rf"{re.escape(word)}\b", help_of(command)), f"{path.name}: hierbmd {name} {word}"

@@ -19,13 +19,14 @@ COMMANDS = {
     "review": "one page of many registrations, worst first, to accept or reject them",
     "prepare": "training pairs from a manifest of CTs and radiographs",
     "train": "teach one stage: decompose, synthesize or regress",
+    "train-baseline": "a system that the hierarchy is compared with, as a model like any other",
     "ensemble": "the runs of several folds as one model",
     "predict": "BMD and a density image from a radiograph",
     "evaluate": "agreement, precision and screening of a model on patients never seen",
     "study": "the hierarchy against one stage and direct regression: accuracy, pose, compression, learning curve",
     "demo": "all of it, on virtual patients, small",
 }
-"""Every command and its one line; the module is hierbmd.cli.NAME."""
+"""Every command and its one line."""
 
 _USAGE = "usage: hierbmd [--help] [--version] COMMAND [OPTIONS]"
 
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(name: str, rest: list[str]) -> int:
-    module = importlib.import_module(f"hierbmd.cli.{name}")
+    module = importlib.import_module(module_of(name))
     try:
         return int(module.main(rest) or 0)
     except HierbmdError as error:
@@ -60,6 +61,11 @@ def _run(name: str, rest: list[str]) -> int:
     except KeyboardInterrupt:
         print(f"hierbmd {name}: stopped; call it again to go on", file=sys.stderr)
         return 130
+
+
+def module_of(name: str) -> str:
+    """The module of a command."""
+    return f"hierbmd.cli.{name.replace('-', '_')}"
 
 
 def _nearest(name: str) -> str:

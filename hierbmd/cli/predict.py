@@ -97,6 +97,7 @@ def result_of(
         "simulated_training": card.simulated,
         "unlike_training": prediction.novelty,
         "flags": list(prediction.flags),
+        **({"findings": dict(prediction.findings)} if prediction.findings else {}),
         "research_use_only": RESEARCH_USE_ONLY,
     }
 

@@ -20,6 +20,8 @@ CARD_VERSION = 1
 """The version of the card and of the networks' layout; other versions are refused."""
 
 Stage = Literal["pretrain", "decompose", "synthesize", "regress"]
+BASELINE = "baseline"
+"""The `stage` of a card whose model is no stage of the hierarchy but a system compared with it."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,11 @@ class ModelCard:
     `structures` names the density channels in order; `network` says how to build the network (plain data); `sdd_mm`,
     `source_isocentre_mm` and `view` are those of the training radiographs, None where they differed. `training` is for
     readers: data hash, patients, seed, versions. `members` are the cards of the models that an ensemble averages, as
-    JSON; its weights hold theirs. `sha256` is that of weights.safetensors.
+    JSON; its weights hold theirs. `baseline` names the system where `stage` is "baseline", and `network` is then its
+    own. `sha256` is that of weights.safetensors.
     """
 
-    stage: Stage
+    stage: Stage | Literal["baseline"]
     structures: tuple[str, ...]
     network: Mapping[str, Any]
     frame: HalfFrame
@@ -94,13 +97,14 @@ class ModelCard:
     view: View | None = None
     simulated: bool = False
     training: Mapping[str, Any] = field(default_factory=dict)
+    baseline: str = ""
     sha256: str = ""
     version: int = CARD_VERSION
 
     @property
     def name(self) -> str:
-        """Stage, region and the first digits of the hash: enough to tell models apart in a result."""
-        return f"{self.stage} {self.region} {self.sha256[:12]}"
+        """Stage or baseline, region and the first digits of the hash: enough to tell models apart in a result."""
+        return f"{self.baseline or self.stage} {self.region} {self.sha256[:12]}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for card.json."""
@@ -165,6 +169,6 @@ def _fields_from(value: Mapping[str, Any]) -> dict[str, Any]:
         "members": tuple(value.get("members", ())),
         "view": None if value["view"] is None else View(value["view"]),
     }
-    if fields["stage"] not in get_args(Stage) or not math.isfinite(width * height * du * dv):
+    if fields["stage"] not in (*get_args(Stage), BASELINE) or not math.isfinite(width * height * du * dv):
         raise ValueError(f"stage {fields['stage']}")
     return fields

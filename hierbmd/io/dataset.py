@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import os
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,14 @@ class Dataset:
                 mend="prepare the data set again",
             )
         return TrainingPair(record, **images)
+
+    def digest(self, *splits: str, also: Iterable[Path] = ()) -> str:
+        """SHA-256 over the card, the table, the images of the pairs of the named splits, and the contents of `also`."""
+        total = hashlib.sha256()
+        pairs = (pair_path(self.folder, r.pair_id) for split in splits for r in self.of_split(split))
+        for path in (self.folder / "dataset.json", self.folder / "pairs.csv", *pairs, *also):
+            total.update(hashlib.sha256(path.read_bytes()).digest())
+        return total.hexdigest()
 
 
 def pair_path(folder: str | Path, pair_id: str) -> Path:

@@ -19,10 +19,10 @@ from hierbmd.data.card import IntensityNormalisation
 from hierbmd.data.pairs import PairRecord, TrainingPair
 from hierbmd.data.splits import SplitMember, grouped_folds, quantile_strata, same_pixels
 from hierbmd.errors import BadConfig, BadManifest, SplitLeak
-from hierbmd.io.dataset import Dataset, pair_path, read_dataset
+from hierbmd.io.dataset import Dataset, read_dataset
 from hierbmd.options import option
 from hierbmd.training.augment import Augmentation, make_augment
-from hierbmd.training.unpaired import RadiographsAlone, files, files_digest, read_unpaired
+from hierbmd.training.unpaired import RadiographsAlone, files, read_unpaired
 
 Batch = dict[str, Any]
 """A batch: "radiograph", "region", "mask" (B, 1, H, W) and "bones" (B, 2, H, W) float32, radiograph normalised, the
@@ -115,12 +115,7 @@ class PairData(LightningDataModule):
 
     def digest(self) -> str:
         """SHA-256 over the data set's card, table and the images of the pairs used here."""
-        names = ["dataset.json", "pairs.csv"]
-        paths = [self.dataset.folder / name for name in names]
-        paths += [
-            pair_path(self.dataset.folder, r.pair_id) for s in (TRAIN, VALIDATION) for r in self.dataset.of_split(s)
-        ]
-        return files_digest([*paths, *(files(self.radiographs) if self.radiographs else ())])
+        return self.dataset.digest(TRAIN, VALIDATION, also=files(self.radiographs) if self.radiographs else ())
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Augmented training pairs, or radiographs alone, shuffled anew each epoch."""

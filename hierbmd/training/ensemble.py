@@ -13,13 +13,13 @@ from torch import Tensor
 from hierbmd.data.card import ModelCard, Readout, require_matching
 from hierbmd.errors import BadConfig
 from hierbmd.evaluation.cases import predicted_cases
+from hierbmd.evaluation.conformal import INTERVAL_LEVEL, conformal_half_width
 from hierbmd.io.atomic import read_json
+from hierbmd.io.run_folder import RUN_FILE
 from hierbmd.io.weights import read_weights, write_weights
 from hierbmd.models.registry import DISCRIMINATOR
 from hierbmd.predict import MEMBER, load_predictor
 from hierbmd.training.data import VALIDATION, FoldChoice, PairData
-from hierbmd.training.readout import INTERVAL_LEVEL, conformal_half_width
-from hierbmd.training.run import RUN_FILE
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from hierbmd.data.card import Readout
+from hierbmd.evaluation.conformal import conformal_half_width
 from hierbmd.training.data import TRAIN, VALIDATION, PairData
 from hierbmd.training.stage import StageModule
-
-INTERVAL_LEVEL = 0.9
-"""The coverage asked of the interval."""
 
 
 @dataclass(frozen=True)
@@ -66,23 +63,3 @@ def fit_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, flo
         return 1.0, float(np.mean(y - x))
     slope, intercept = np.polyfit(x, y, 1)
     return float(slope), float(intercept)
-
-
-def conformal_half_width(
-    residuals: NDArray[np.float64], subjects: Sequence[str], level: float = INTERVAL_LEVEL
-) -> tuple[float, float]:
-    """The split-conformal half-width of absolute residuals and the coverage that it holds.
-
-    The quantile of rank ceil((n + 1) * level) of n patients (Vovk et al. 2005; Lei et al., JASA 2018), each patient's
-    sides sharing one patient's weight (Dunn, Wasserman, Ramdas, JASA 2023). Too few patients for `level` give the
-    largest residual, which holds n / (n + 1).
-    """
-    names, inverse, counts = np.unique(np.asarray(subjects), return_inverse=True, return_counts=True)
-    n = len(names)
-    rank = np.ceil((n + 1) * level)
-    if rank > n:
-        return float(residuals.max()), n / (n + 1)
-    order = np.argsort(residuals)
-    cumulative = np.cumsum(1.0 / counts[inverse][order])
-    place = int(np.searchsorted(cumulative, rank - 1e-9))
-    return float(residuals[order][min(place, len(order) - 1)]), level

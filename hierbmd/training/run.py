@@ -18,9 +18,10 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from hierbmd.data.card import ModelCard, Stage, require_matching
-from hierbmd.errors import BadConfig, OutputUnwritable
-from hierbmd.io.atomic import atomic_path, read_json, write_json
-from hierbmd.io.weights import CARD_FILE, read_card, read_weights, write_weights
+from hierbmd.errors import BadConfig
+from hierbmd.io.atomic import atomic_path, write_json
+from hierbmd.io.run_folder import RUN_FILE, run_is_finished
+from hierbmd.io.weights import read_card, read_weights, write_weights
 from hierbmd.models.registry import network_card
 from hierbmd.training.callbacks import Curves, DivergenceGuard, ProgressBar, StepSeed
 from hierbmd.training.checkpoint import (
@@ -38,7 +39,6 @@ from hierbmd.training.samples import Samples
 from hierbmd.training.stage import Begin, StageModule, Start
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
-RUN_FILE = "run.json"
 CONFIG_FILE = "config.yaml"
 
 _LOG = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def train(
     if start is not None:
         pairs.normalisation = start.card.normalisation
     identity = _identity(cli, pairs, start)
-    if _is_finished(out, identity):
+    if run_is_finished(out, identity):
         _LOG.info("%s is finished already: %s", stage, out)
         return read_card(out)
     mean = float(np.mean([record.bmd_g_cm2 for record in pairs.records(TRAIN)]))
@@ -141,31 +141,6 @@ def _identity(cli: StageCLI, data: PairData, start: Start | None) -> dict[str, A
         "start_sha256": None if start is None else start.card.sha256,
         "versions": {name: metadata.version(name) for name in _VERSIONS_OF} | {"python": platform.python_version()},
     }
-
-
-def _is_finished(out: Path, identity: Mapping[str, Any]) -> bool:
-    """Whether the folder holds this run, done; BadConfig: another run, OutputUnwritable: something else."""
-    if not (out / RUN_FILE).is_file():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise OutputUnwritable("the folder holds something else", where=out, mend="give another --out")
-        return False
-    found = read_json(out / RUN_FILE)
-    changed = [key for key in ("stage", "config", "data_sha256", "start_sha256") if found.get(key) != identity[key]]
-    if changed:
-        details = _differences(found.get("config", {}), identity["config"]) if "config" in changed else []
-        raise BadConfig(
-            f"the folder holds a run with another {' and '.join(changed)} {' '.join(details[:4])}",
-            where=out,
-            mend="give another --out, or the settings it was begun with",
-        )
-    return bool(found.get("finished")) and (out / CARD_FILE).is_file()
-
-
-def _differences(a: Any, b: Any, at: str = "") -> list[str]:
-    if isinstance(a, dict) and isinstance(b, dict):
-        keys = sorted(set(a) | set(b))
-        return [d for key in keys for d in _differences(a.get(key), b.get(key), f"{at}.{key}".lstrip("."))]
-    return [] if a == b else [f"{at}: {a} -> {b}"]
 
 
 def _write_identity(out: Path, cli: StageCLI, identity: Mapping[str, Any]) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,11 +77,3 @@ class RadiographsAlone(TorchDataset[dict[str, Any]]):
 def files(folder: str | Path) -> list[Path]:
     """The files of a folder and its subfolders, sorted."""
     return sorted(path for path in Path(folder).rglob("*") if path.is_file())
-
-
-def files_digest(paths: Iterable[Path]) -> str:
-    """SHA-256 over the files' contents, in order."""
-    total = hashlib.sha256()
-    for path in paths:
-        total.update(hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()

@@ -13,6 +13,7 @@ from hierbmd.cli.main import main
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.errors import BadConfig
 from hierbmd.evaluation.cases import half_of
+from hierbmd.evaluation.conformal import conformal_half_width
 from hierbmd.geometry import Side, View
 from hierbmd.io.dataset import Dataset, read_dataset
 from hierbmd.io.dicom_write import write_radiograph_dicom
@@ -20,7 +21,6 @@ from hierbmd.io.image import read_mha_image
 from hierbmd.predict import EnsemblePredictor, load_predictor
 from hierbmd.training.data import FoldChoice, PairData
 from hierbmd.training.ensemble import make_ensemble
-from hierbmd.training.readout import conformal_half_width
 from hierbmd.training.run import train
 
 

@@ -1,0 +1,1 @@
+"""The systems that a reader will ask about beside the hierarchy, each behind the same Predictor protocol."""
