@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hierbmd.data.card import Stage
-    from hierbmd.data.pairs import PairRecord
-    from hierbmd.evaluation.cases import Readings
 
 SYSTEMS: dict[str, tuple[tuple[Stage, tuple[str, ...]], ...]] = {
     "hierarchical": (("decompose", ()), ("synthesize", ()), ("regress", ())),
@@ -24,7 +22,7 @@ READINGS_FILE = "readings.json"
 
 @dataclass(frozen=True)
 class Training:
-    """One system on one data set: `epochs` of each stage in order, overlays by stage, the test and training images."""
+    """One system on one data set: `epochs` of each stage in order, overlays by stage."""
 
     system: str
     patients: int
@@ -51,7 +49,7 @@ def epochs_of(system: str, hierarchical: tuple[int, ...], *, factor: float = 1.0
 
 
 def train_and_read(task: Training) -> dict[str, float]:
-    """Train what is not trained yet, and read every training and test image; BMD in g/cm2 by pair id."""
+    """Train what is not trained yet, and read every test image; BMD in g/cm2 by pair id."""
     from hierbmd.training.run import train
 
     before: Path | None = None
@@ -67,14 +65,14 @@ def train_and_read(task: Training) -> dict[str, float]:
 
 
 def _readings(task: Training) -> dict[str, float]:
-    """What the model reads of every image, kept beside it: read again only by another model or of another data set."""
+    """What the model reads of the test images, kept beside it: again only by another model or of another data set."""
     from hierbmd.evaluation.cases import predicted_cases
     from hierbmd.io.atomic import read_json, write_json
     from hierbmd.io.dataset import read_dataset
     from hierbmd.predict import load_predictor
 
     predictor, dataset = load_predictor(task.model), read_dataset(task.dataset)
-    records = dataset.of_split("train", "test")
+    records = dataset.of_split("test")
     made_of = {"model_sha256": predictor.card.sha256, "images": [r.pair_id + r.radiograph_sha256 for r in records]}
     path = task.out / READINGS_FILE
     if path.is_file():
@@ -84,10 +82,3 @@ def _readings(task: Training) -> dict[str, float]:
     read = {case.record.pair_id: case.bmd.value_g_cm2 for case in predicted_cases(predictor, dataset, records)}
     write_json(path, {**made_of, "bmd_g_cm2": read})
     return read
-
-
-def readings_of(records: tuple[PairRecord, ...], read: Mapping[str, float]) -> Readings:
-    """The readings of some of the images that a training read."""
-    from hierbmd.evaluation.cases import Readings
-
-    return Readings.of(records, [read[record.pair_id] for record in records])

@@ -62,10 +62,18 @@ def perturbations(sweep: str) -> tuple[Perturbation, ...]:
     return _SWEEPS[sweep]()
 
 
+def jpeg(quality: int) -> Perturbation:
+    """Baseline JPEG of a quality from 1 to 100."""
+    return Perturbation("compression", f"jpeg {quality}", quality, partial(_jpeg, quality))
+
+
+def jpeg2000(ratio: float) -> Perturbation:
+    """JPEG 2000 of `ratio` to one."""
+    return Perturbation("compression", f"jpeg2000 {ratio:g}:1", ratio, partial(_jpeg2000, ratio))
+
+
 def _compression() -> tuple[Perturbation, ...]:
-    jpeg = [Perturbation("compression", f"jpeg {q}", q, partial(_jpeg, q)) for q in JPEG_QUALITIES]
-    wavelet = [Perturbation("compression", f"jpeg2000 {r}:1", r, partial(_jpeg2000, r)) for r in JPEG2000_RATIOS]
-    return (*jpeg, *wavelet)
+    return (*map(jpeg, JPEG_QUALITIES), *map(jpeg2000, JPEG2000_RATIOS))
 
 
 def _noise() -> tuple[Perturbation, ...]:

@@ -12,22 +12,24 @@ from hierbmd.io.weights import CARD_FILE
 
 RUN_FILE = "run.json"
 
-_TELLING = ("stage", "config", "data_sha256", "start_sha256")
+_TELLING = ("stage", "data_sha256", "start_sha256")
 
 
 def run_is_finished(out: Path, identity: Mapping[str, Any]) -> bool:
     """Whether the folder holds this run, done; BadConfig: another run, OutputUnwritable: something else.
 
-    A run is told by `stage`, `config`, `data_sha256` and `start_sha256` of its identity, those of them that it has.
+    A run is told by `stage`, `config`, `data_sha256` and `start_sha256` of its identity, those of them that it has. A
+    setting that the run's own version did not know is null there, which is what it is when it is off.
     """
     if not (out / RUN_FILE).is_file():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise OutputUnwritable("the folder holds something else", where=out, mend="give another --out")
         return False
     found = read_json(out / RUN_FILE)
+    details = _differences(found.get("config", {}), identity.get("config", {}))
     changed = [key for key in _TELLING if found.get(key) != identity.get(key)]
+    changed += ["config"] if details else []
     if changed:
-        details = _differences(found.get("config", {}), identity["config"]) if "config" in changed else []
         raise BadConfig(
             f"the folder holds a run with another {' and '.join(changed)} {' '.join(details[:4])}",
             where=out,

@@ -1,18 +1,16 @@
-"""The page: sections of the report put into the template."""
+"""The page of an evaluation: the sections of its report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
 
-from hierbmd.io.atomic import atomic_path
 from hierbmd.report import pictures
+from hierbmd.report.frame import provenance, write_page
 from hierbmd.report.patients import patients_section
 from hierbmd.report.results import Results, read_refusals, read_results
 from hierbmd.report.sections import curve, robustness, systems
@@ -52,52 +50,32 @@ def write_report(results: str | Path, dataset: str | Path, *, title: str = "Eval
     One page with everything in it: no script, no other file, no network. Errors as `read_results`.
     """
     read = read_results(results, dataset)
-    page = Template(_resource("page.html")).substitute(
-        _sections(read), title=escape(title), style=_resource("style.css")
-    )
     path = Path(results) / REPORT_FILE
-    with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_page(path, title=title, lead=_lead(read.metrics), metrics=read.metrics, sections=_sections(read))
     return path
-
-
-def _resource(name: str) -> str:
-    return resources.files("hierbmd.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _sections(read: Results) -> dict[str, str]:
     metrics = read.metrics
     return {
-        "lead": _lead(metrics),
-        "banners": _banners(metrics),
-        "headline": _headline(metrics),
-        "plots": _plots(read),
-        "patients": patients_section(read),
-        "agreement": _agreement(metrics),
-        "precision": _precision(metrics) + _screening(metrics),
-        "images": _images(metrics),
-        "further": _further(metrics),
-        "cohort": _cohort(read),
-        "provenance": _provenance(metrics),
-        "footer": escape(metrics["research_use_only"]),
+        "In short": _headline(metrics),
+        "Predicted against reference": _plots(read),
+        "Some of the patients": patients_section(read),
+        "Agreement": _agreement(metrics),
+        "Precision and screening": _precision(metrics) + _screening(metrics),
+        "Density images": _images(metrics),
+        **_further(metrics),
+        "Data and refusals": _cohort(read),
+        "How this came about": provenance(metrics),
     }
 
 
 def _lead(metrics: Mapping[str, Any]) -> str:
-    return escape(
+    return (
         f"Areal bone mineral density of the {metrics['region'].replace('_', ' ')} read from plain radiographs: "
         f"{metrics['n_images']} images of {metrics['n_subjects']} patients of the {metrics['split']} split; "
         f"{metrics['n_train_subjects']} other patients were learnt from."
     )
-
-
-def _banners(metrics: Mapping[str, Any]) -> str:
-    texts = [metrics["research_use_only"]]
-    if metrics["simulated"]:
-        texts.insert(0, "SIMULATED: virtual patients and radiographs. Says nothing about clinical accuracy.")
-    if metrics.get("quick"):
-        texts.insert(0, "QUICK RUN: the smallest run of every step. Its figures mean nothing.")
-    return "".join(f'<p class="banner" role="note">{escape(text)}</p>' for text in texts)
 
 
 def _headline(metrics: Mapping[str, Any]) -> str:
@@ -199,7 +177,7 @@ def _images(metrics: Mapping[str, Any]) -> str:
     return table(["density image", "value"], rows, caption=caption)
 
 
-def _further(metrics: Mapping[str, Any]) -> str:
+def _further(metrics: Mapping[str, Any]) -> dict[str, str]:
     """What was asked for beyond the model alone: other models, a learning curve, robustness."""
     parts = {}
     if "comparison" in metrics:
@@ -208,7 +186,7 @@ def _further(metrics: Mapping[str, Any]) -> str:
         parts["Learning curve"] = curve(metrics["learning_curve"])
     if "robustness" in metrics:
         parts["Robustness"] = robustness(metrics["robustness"], metrics["robustness_lsc_g_cm2"])
-    return "".join(f"<section><h2>{escape(title)}</h2>{content}</section>" for title, content in parts.items())
+    return parts
 
 
 def _cohort(read: Results) -> str:
@@ -226,14 +204,3 @@ def _cohort(read: Results) -> str:
         for n, row in enumerate(refusals, start=1)
     ]
     return counts + table(["refusal", "side", "step", "kind", "reason"], cells, caption="Refused, and why.")
-
-
-def _provenance(metrics: Mapping[str, Any]) -> str:
-    facts = {
-        "model": metrics.get("model"),
-        "data simulated": "yes" if metrics["simulated"] else "no",
-        "seed": metrics["seed"],
-        **{f"version of {name}": version for name, version in metrics.get("versions", {}).items()},
-        **{f"seconds for {name}": f"{seconds:.0f}" for name, seconds in metrics.get("seconds", {}).items()},
-    }
-    return table(["fact", "value"], [[escape(str(k)), escape(str(v))] for k, v in facts.items() if v is not None])

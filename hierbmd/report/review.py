@@ -7,7 +7,6 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -17,6 +16,7 @@ from hierbmd.io.atomic import atomic_path
 from hierbmd.io.decisions import ACCEPT, REJECT, VERSION, Decision
 from hierbmd.io.tables import write_table
 from hierbmd.report.curves import curves
+from hierbmd.report.frame import banners, resource
 from hierbmd.report.words import figure, number, table
 
 PAGE_FILE, TABLE_FILE = "review.html", "review.csv"
@@ -76,10 +76,10 @@ def write_review_page(out: str | Path, entries: Sequence[Entry], *, simulated: b
     at which place, and stays where patients have names.
     """
     ordered = sorted(entries, key=lambda entry: (-entry.doubt, entry.key))
-    page = Template(_resource("review.html")).substitute(
-        style=_resource("style.css") + _resource("review.css"),
-        script=_resource("review.js"),
-        banners=_banners(simulated),
+    page = Template(resource("review.html")).substitute(
+        style=resource("style.css") + resource("review.css"),
+        script=resource("review.js"),
+        banners=banners(["SIMULATED: virtual patients and radiographs."] * simulated + [RESEARCH_USE_ONLY]),
         lead=_lead(ordered),
         reasons="".join(f"<li><kbd>{n}</kbd> {escape(reason)}</li>" for n, reason in enumerate(REASONS, start=1)),
         entries="".join(_article(entry, place, len(ordered)) for place, entry in enumerate(ordered, start=1)),
@@ -92,17 +92,6 @@ def write_review_page(out: str | Path, entries: Sequence[Entry], *, simulated: b
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
-
-
-def _resource(name: str) -> str:
-    return resources.files("hierbmd.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _banners(simulated: bool) -> str:
-    texts = [RESEARCH_USE_ONLY]
-    if simulated:
-        texts.insert(0, "SIMULATED: virtual patients and radiographs.")
-    return "".join(f'<p class="banner" role="note">{escape(text)}</p>' for text in texts)
 
 
 def _lead(entries: Sequence[Entry]) -> str:

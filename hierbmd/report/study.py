@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
 
 from hierbmd.evaluation.files import METRICS_FILE
-from hierbmd.io.atomic import atomic_path, write_json
+from hierbmd.io.atomic import write_json
 from hierbmd.io.tables import write_table
 from hierbmd.report import pictures
+from hierbmd.report.frame import provenance, write_page
 from hierbmd.report.sections import SYSTEM_FIGURES, curve, figure_of, robustness, systems, words_of
 from hierbmd.report.words import estimate, figure, table
 
 TABLE_FILE = "study.csv"
 REPORT_FILE = "report.html"
 
+_TITLE = "Hierarchical learning, and what it is compared with"
 _CURVE_NOTE = (
     "At one number of patients every system makes as many optimisation steps (epochs over the same pairs in batches of "
     "one size; the hierarchy's stages are added up). Smaller samples are parts of the larger."
@@ -32,14 +32,9 @@ def write_study(folder: str | Path, metrics: Mapping[str, Any]) -> None:
     """Write a study's study.csv, report.html and, last, metrics.json into a folder; the three say the same."""
     folder = Path(folder)
     write_table(folder / TABLE_FILE, _COLUMNS, _rows(metrics))
-    page = Template(_resource("study.html")).substitute(_sections(metrics), style=_resource("style.css"))
-    with atomic_path(folder / REPORT_FILE) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    sections = _sections(metrics)
+    write_page(folder / REPORT_FILE, title=_TITLE, lead=_lead(metrics), metrics=metrics, sections=sections)
     write_json(folder / METRICS_FILE, dict(metrics))
-
-
-def _resource(name: str) -> str:
-    return resources.files("hierbmd.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -65,31 +60,22 @@ def _rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def _lead(metrics: Mapping[str, Any]) -> str:
+    return (
+        f"{metrics['n_train']} patients trained on, {metrics['n_validation']} for the models' intervals, "
+        f"{metrics['n_test']} never seen ({metrics['n_test_images']} images). Reference BMD: "
+        f"{', '.join(metrics['bmd_sources'])}; learnt from: {', '.join(metrics['training_bmd_sources'])}."
+    )
+
+
 def _sections(metrics: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "title": "Hierarchical learning, and what it is compared with",
-        "lead": escape(
-            f"{metrics['n_train']} patients trained on, {metrics['n_validation']} for the models' intervals, "
-            f"{metrics['n_test']} never seen ({metrics['n_test_images']} images). Reference BMD: "
-            f"{', '.join(metrics['bmd_sources'])}; learnt from: {', '.join(metrics['training_bmd_sources'])}."
-        ),
-        "banners": _banners(metrics),
-        "systems": systems(metrics, bootstrap_samples=metrics["bootstrap_samples"]) + _scatter(metrics),
-        "curve": f'<p class="note">{escape(_CURVE_NOTE)}</p>' + curve(metrics["learning_curve"]),
-        "pose": _pose(metrics),
-        "compression": robustness(metrics["robustness"], figure_of(metrics, "lsc_g_cm2", "g/cm2")),
-        "provenance": _provenance(metrics),
-        "footer": escape(metrics["research_use_only"]),
+        "The systems": systems(metrics, bootstrap_samples=metrics["bootstrap_samples"]) + _scatter(metrics),
+        "Learning curve": f'<p class="note">{escape(_CURVE_NOTE)}</p>' + curve(metrics["learning_curve"]),
+        "Pose": _pose(metrics),
+        "Compression": robustness(metrics["robustness"], figure_of(metrics, "lsc_g_cm2", "g/cm2")),
+        "How this came about": provenance(metrics),
     }
-
-
-def _banners(metrics: Mapping[str, Any]) -> str:
-    texts = [metrics["research_use_only"]]
-    if metrics["simulated"]:
-        texts.insert(0, "SIMULATED: virtual patients and radiographs. Says nothing about clinical accuracy.")
-    if metrics["quick"]:
-        texts.insert(0, "QUICK RUN: the smallest run of every step. Its figures mean nothing.")
-    return "".join(f'<p class="banner" role="note">{escape(text)}</p>' for text in texts)
 
 
 def _scatter(metrics: Mapping[str, Any]) -> str:
@@ -113,13 +99,3 @@ def _pose(metrics: Mapping[str, Any]) -> str:
         "Published on clinical radiographs: RMS-CV 3.27 to 3.79 % (four poses; other data)."
     )
     return table(["precision over poses", "value"], rows, caption=caption)
-
-
-def _provenance(metrics: Mapping[str, Any]) -> str:
-    facts = {
-        "data simulated": "yes" if metrics["simulated"] else "no",
-        "seed": metrics["seed"],
-        **{f"version of {name}": version for name, version in metrics["versions"].items()},
-        **{f"seconds for {name}": f"{seconds:.0f}" for name, seconds in metrics["seconds"].items()},
-    }
-    return table(["fact", "value"], [[escape(str(k)), escape(str(v))] for k, v in facts.items()])

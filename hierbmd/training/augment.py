@@ -1,4 +1,4 @@
-"""Light augmentation of a pair: one small motion of all its images, then exposure and noise on the radiograph."""
+"""Augmentation of a pair: one small motion of all its images, then exposure, noise, compression on the radiograph."""
 
 from __future__ import annotations
 
@@ -23,9 +23,45 @@ from monai.transforms import (
     RandShiftIntensityd,
 )
 
+from hierbmd.errors import BadConfig
+from hierbmd.evaluation.perturb import Perturbation, Stored, jpeg, jpeg2000
 from hierbmd.options import option
 
 TARGETS = ("bones", "region", "mask")
+
+COMPRESSED_BITS = 12
+"""The grey levels that a half image has before a JPEG 2000 of it; a baseline JPEG has 8."""
+
+
+@dataclass(frozen=True)
+class Compression:
+    """Lossy compression of training radiographs, by the codecs themselves; each image by one of the two, drawn.
+
+    The half image is compressed, of pixels several times as wide as a film's: at one quality it loses more of the bone.
+    """
+
+    probability: float = option("share of the training images that are compressed, 0 to 1", 0.5)
+    jpeg_quality: tuple[int, int] = option("lowest and highest quality of a baseline JPEG", (30, 95))
+    jpeg2000_ratio: tuple[float, float] = option("smallest and largest ratio to one of a JPEG 2000", (5.0, 40.0))
+
+    def __post_init__(self) -> None:
+        (worst, best), (least, most) = self.jpeg_quality, self.jpeg2000_ratio
+        if not (0.0 <= self.probability <= 1.0 and 1 <= worst <= best <= 100 and 1.0 <= least <= most):
+            raise BadConfig(
+                "compression out of range",
+                where=f"probability {self.probability:g}, qualities {worst} to {best}, ratios {least:g} to {most:g}",
+                mend="0 to 1, qualities 1 to 100 and ratios from 1, the smaller first",
+            )
+
+    def drawn(self, random: np.random.RandomState) -> Perturbation | None:
+        """What is done to one image: nothing, a JPEG, or a JPEG 2000 of a ratio even on a logarithmic scale."""
+        applies, wavelet, place = random.uniform(size=3)
+        if applies >= self.probability:
+            return None
+        if wavelet < 0.5:
+            return jpeg2000(float(np.exp(np.interp(place, (0.0, 1.0), np.log(self.jpeg2000_ratio)))))
+        worst, best = self.jpeg_quality
+        return jpeg(worst + int(place * (best - worst + 1)))
 
 
 @dataclass(frozen=True)
@@ -44,6 +80,7 @@ class Augmentation:
     background: float = option("largest coefficient of a smooth cubic field over the image: other soft tissue", 0.1)
     noise: float = option("largest noise SD, in units of the normalised radiograph", 0.03)
     blur_px: float = option("largest blur SD, pixels", 0.6)
+    compression: Compression | None = option("JPEG and JPEG 2000 of the radiograph; null leaves it as it is", None)
 
 
 def make_augment(options: Augmentation) -> Callable[[dict[str, Any], int], dict[str, Any]]:
@@ -89,6 +126,8 @@ def _transforms(options: Augmentation) -> list[Any]:
         parts.append(RandGaussianSmoothd(x, sigma_x=sigma, sigma_y=sigma, prob=0.3))
     if options.noise > 0:
         parts.append(RandGaussianNoised(x, prob=0.8, std=options.noise))
+    if options.compression is not None:
+        parts.append(_Compressed(options.compression))
     return parts
 
 
@@ -124,6 +163,21 @@ class _MoveTogether(RandomizableTransform):
         moved = _plain(self.motion(torch.from_numpy(stack)))
         ends = np.cumsum([len(data[name]) for name in names])[:-1]
         return {**data, **dict(zip(names, np.split(moved, ends), strict=True))}
+
+
+class _Compressed(RandomizableTransform):
+    """The radiograph through a lossy codec, over the grey levels that it has; the targets stay."""
+
+    def __init__(self, options: Compression) -> None:
+        super().__init__(prob=1.0)
+        self.options = options
+
+    def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
+        one, pixels = self.options.drawn(self.R), _plain(data["radiograph"])
+        if one is None:
+            return data
+        stored = Stored(pixels[0], (float(pixels.min()), float(pixels.max())), COMPRESSED_BITS)
+        return {**data, "radiograph": one.apply(stored, 0)[None]}
 
 
 def _plain(value: Any) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from hierbmd.training.augment import Augmentation, make_augment
+from hierbmd.errors import BadConfig
+from hierbmd.training.augment import Augmentation, Compression, make_augment
 
 NOTHING = Augmentation(rotate_deg=0, shift_px=0, scale=0, gamma=0, exposure=0, noise=0, blur_px=0, background=0)
 
@@ -65,8 +67,6 @@ def test_targets_are_never_touched_by_exposure_and_noise() -> None:
     "name", ["gamma", "exposure", "noise", "blur_px", "rotate_deg", "shift_px", "scale", "background"]
 )
 def test_each_switch_does_something(name: str) -> None:
-    from dataclasses import replace
-
     augment = make_augment(replace(NOTHING, **{name: getattr(Augmentation(), name)}))
     changed: list[Any] = [augment(_sample(), seed)["radiograph"] for seed in range(6)]
     assert any(not np.allclose(image, _sample()["radiograph"], atol=1e-5) for image in changed)
@@ -75,3 +75,47 @@ def test_each_switch_does_something(name: str) -> None:
 def test_switched_off_it_changes_nothing() -> None:
     sample = _sample()
     assert make_augment(NOTHING)(sample, 1) is sample
+
+
+def test_compression_is_the_codecs_own_and_leaves_the_targets() -> None:
+    from hierbmd.io.codecs import through_jpeg
+
+    sample = _sample()
+    always = Compression(1.0, jpeg_quality=(40, 40), jpeg2000_ratio=(3.0, 5.0))
+    seen = [make_augment(replace(NOTHING, compression=always))(_sample(), seed) for seed in range(8)]
+    low, high = sample["radiograph"].min(), sample["radiograph"].max()
+    grey = np.rint((sample["radiograph"][0] - low) / (high - low) * 255.0).astype(np.uint8)
+    expected = low + through_jpeg(grey, 40) / 255.0 * (high - low)
+    jpegs = [one for one in seen if np.allclose(one["radiograph"][0], expected, atol=1e-5)]
+    assert 0 < len(jpegs) < 8  # the others went through JPEG 2000
+    for one in seen:
+        error = np.abs(one["radiograph"] - sample["radiograph"])
+        assert 0.0 < error.max() < 0.15 * (high - low)
+        assert all(np.array_equal(one[name], sample[name]) for name in ("bones", "region", "mask"))
+
+
+def test_compression_draws_from_its_ranges_by_the_seed() -> None:
+    options = Compression(0.25, jpeg_quality=(30, 33), jpeg2000_ratio=(5.0, 40.0))
+    random = np.random.RandomState(0)
+    drawn = [options.drawn(random) for _ in range(2000)]
+    names = [one.name for one in drawn if one is not None]
+    assert len(names) == pytest.approx(500, abs=60)
+    assert {name for name in names if "2000" not in name} == {f"jpeg {q}" for q in (30, 31, 32, 33)}
+    ratios = [one.level for one in drawn if one is not None and "2000" in one.name]
+    assert 5.0 <= min(ratios) < 6.0
+    assert 35.0 < max(ratios) <= 40.0
+    assert np.median(ratios) == pytest.approx(np.sqrt(5.0 * 40.0), rel=0.15)
+    again = make_augment(replace(NOTHING, compression=options))
+    assert np.array_equal(again(_sample(), 4)["radiograph"], again(_sample(), 4)["radiograph"])
+
+
+def test_without_compression_the_other_draws_are_what_they_were() -> None:
+    plain, compressed = Augmentation(), Augmentation(compression=Compression(0.0))
+    a, b = (make_augment(options)(_sample(), 9)["radiograph"] for options in (plain, compressed))
+    assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("wrong", [{"probability": 1.5}, {"jpeg_quality": (95, 30)}, {"jpeg2000_ratio": (0.5, 4.0)}])
+def test_compression_out_of_range_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(BadConfig, match="compression out of range"):
+        Compression(**wrong)

@@ -173,6 +173,27 @@ def test_a_run_with_other_settings_is_refused(
         train("decompose", readable_dataset, tiny_runs["decompose"], overrides=tiny_settings, progress=False)
 
 
+def test_compression_is_set_by_yaml_and_by_flag_and_is_part_of_a_run(
+    readable_dataset: Path, tmp_path: Path, tiny_settings: dict[str, Any]
+) -> None:
+    from hierbmd.training.augment import Compression
+
+    cli = run.configure("decompose", [f"--config={run.config_path('full/decompose-full')}"])
+    augmentation = cli.datamodule.augmentation
+    assert augmentation.compression == Compression(0.5, (30, 95), (5.0, 40.0))
+    assert augmentation.rotate_deg == 4.0  # what the YAML does not name stays
+    settings = {**tiny_settings, "trainer.max_epochs": 1, "trainer.limit_train_batches": 1}
+    train("decompose", readable_dataset, tmp_path / "run", overrides=settings, progress=False)
+    # A run of a version without the setting is the run with the setting off.
+    found = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert found["config"]["data"]["augmentation"].pop("compression") is None
+    (tmp_path / "run" / "run.json").write_text(json.dumps(found))
+    train("decompose", readable_dataset, tmp_path / "run", overrides=settings, progress=False)
+    compressed = {**settings, "data.augmentation.compression.probability": 0.3}
+    with pytest.raises(BadConfig, match=r"another config data.augmentation.compression: None -> .*0.3"):
+        train("decompose", readable_dataset, tmp_path / "run", overrides=compressed, progress=False)
+
+
 def test_a_folder_with_something_else_is_refused(readable_dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(OutputUnwritable, match="something else"):
