@@ -101,6 +101,7 @@ def _field(grid: Grid, order: tuple[int, int, int]) -> Field:
         np.ones(3, np.int64),
         0,
         np.zeros((3, 1, 1, 2), np.float32),
+        np.zeros((3, 0, 0, 0), np.uint8),
     )
 
 

@@ -145,6 +145,7 @@ def _compile_kernels() -> None:
             strides=np.array([25, 5, 1]),
             origin=62,
             filled=np.zeros((3, 1, 1, 2), np.float32),
+            names=np.zeros((3, 1, 1, 1), np.uint8),
         )
         out = (np.zeros((2, 2, 2), np.float32), jacobian)
         _project_lines(field, _view(np.eye(4), camera, np.zeros(3)), (0, 2), out)

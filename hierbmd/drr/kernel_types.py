@@ -34,6 +34,12 @@ BLOCK = 16
 GROUP = 8
 """Voxels in a row on a plane's first axis whose extent on the second is kept together."""
 
+CELL = 8
+"""Voxels in a row on a plane's second axis whose label is kept together, if they have but one."""
+
+MIXED = 255
+"""In place of a label: there are several."""
+
 BEYOND = 32
 """Elements after the last voxel: so many are read at once, wherever that begins."""
 
@@ -57,7 +63,8 @@ class Field(NamedTuple):
     `shape` is without the padding; `strides` (elements) and `origin` (the flat place of voxel 0, 0, 0) are with it.
     `filled` (3, blocks, groups, 2) float32: for each c, each block of planes and each group of rows x, the lowest and
     highest y of a voxel that is not zero, padding counted. x and y are the axes beside c; y is the last axis of the
-    three where c is not.
+    three where c is not. `names` (3, blocks, groups, cells) uint8, where there are labels: the only one in each cell of
+    a group along y, 0 where there is none.
     """
 
     values: Any
@@ -66,6 +73,7 @@ class Field(NamedTuple):
     strides: Any
     origin: int
     filled: Any
+    names: Any
 
 
 class View(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hierbmd.drr.kernel_types import BEYOND, BLOCK, GROUP, PAD, TILE, Field, Rays, compiled
+from hierbmd.drr.kernel_types import BEYOND, BLOCK, CELL, GROUP, MIXED, PAD, TILE, Field, Rays, compiled
 from hierbmd.drr.lane_code import PAIRED, SCATTERED, TERMS, WINDOWED, march_planes
 from hierbmd.drr.window_code import FARTHEST_X, FARTHEST_Y, has_windows
 
@@ -27,6 +27,7 @@ def march_lanes(field: Field, count: int, rays: Rays, gradient: bool) -> None:
     lines, spans = np.empty((count, 4, TILE), np.float32), np.empty((count, 4), np.int64)
     sums, touched = np.zeros((count, slots, TERMS, TILE), np.float32), np.zeros((count, slots), np.uint8)
     slot, ways = np.zeros(count, np.int32), np.empty((count, field.filled.shape[1]), np.uint8)
+    only = np.zeros((count, field.filled.shape[1]), np.uint8)
     for c in range(3):
         x, y = (0, 2) if c == 1 else ((c + 1) % 3, (c + 2) % 3)
         strides, anchor = (field.strides[x], field.strides[y], field.strides[c]), field.shape[c] // 2
@@ -35,7 +36,7 @@ def march_lanes(field: Field, count: int, rays: Rays, gradient: bool) -> None:
         for j in range(0, rays.axis.shape[1], TILE):
             low, high = _collect(rays, c, j, lines, spans)
             if low <= high:
-                _plan(field, c, lines, spans, ways)
+                _plan(field, c, lines, spans, ways, only)
                 for block in range(low // BLOCK, high // BLOCK + 1):
                     for i in range(count):
                         if ways[i, block] == 0:
@@ -50,16 +51,22 @@ def march_lanes(field: Field, count: int, rays: Rays, gradient: bool) -> None:
                             slot.ctypes.data + i * _BYTES,
                         )
                         first, last = max(spans[i, 0], block * BLOCK), min(spans[i, 1], block * BLOCK + BLOCK - 1)
-                        how, steps = (ways[i, block], gradient, labelled), (first - anchor, last - first + 1)
+                        apart = labelled and only[i, block] == MIXED
+                        if labelled and not apart:
+                            slot[i] = only[i, block]
+                        how, steps = (ways[i, block], gradient, apart), (first - anchor, last - first + 1)
                         start, ends = corner + first * strides[2], (spans[i, 2], spans[i, 3])
                         march_planes(how, addresses, start, strides, limits, steps, ends)  # type: ignore[call-arg]
                 _spread(rays, c, j, sums, touched)
 
 
 @compiled
-def _plan(field: Field, c: int, lines: Any, spans: Any, ways: Any) -> None:
-    """How each line of a tile goes through each block of planes along c: 0 where it comes near nothing."""
-    anchor, contiguous = field.shape[c] // 2, c != 2
+def _plan(field: Field, c: int, lines: Any, spans: Any, ways: Any, only: Any) -> None:
+    """How each line of a tile goes through each block of planes along c: 0 where it comes near nothing.
+
+    With labels, `only` is the one that a line can meet there, or MIXED.
+    """
+    anchor, contiguous, labelled = field.shape[c] // 2, c != 2, field.names.size > 0
     ways[:] = 0
     for i in range(lines.shape[0]):
         for block in range(spans[i, 0] // BLOCK, spans[i, 1] // BLOCK + 1):
@@ -68,13 +75,45 @@ def _plan(field: Field, c: int, lines: Any, spans: Any, ways: Any) -> None:
             p, q = spans[i, 2], spans[i, 3]
             x = _reach((lines[i, 0, p], lines[i, 1, p]), (lines[i, 0, q], lines[i, 1, q]), dm)
             y = _reach((lines[i, 2, p], lines[i, 3, p]), (lines[i, 2, q], lines[i, 3, q]), dm)
-            low, high = max(np.float32(0), x[0] - _SLACK), max(np.float32(0), x[1] + 1 + _SLACK)
-            for group in range(int(low) // GROUP, min(field.filled.shape[2] - 1, int(high) // GROUP) + 1):
-                filled = field.filled[c, block, group, 0], field.filled[c, block, group, 1]
-                if y[1] >= filled[0] - 1 - _SLACK and y[0] <= filled[1] + 1 + _SLACK:
-                    fits: bool = has_windows() and x[2] < FARTHEST_X and y[2] < FARTHEST_Y  # type: ignore[call-arg]
-                    ways[i, block] = (WINDOWED if fits else PAIRED) if contiguous else SCATTERED
-                    break
+            met = _met(field, (c, block), x, y)
+            if labelled and met:
+                only[i, block] = _only(field, (c, block), x, y)
+                met = only[i, block] > 0
+            if met:
+                fits: bool = has_windows() and x[2] < FARTHEST_X and y[2] < FARTHEST_Y  # type: ignore[call-arg]
+                ways[i, block] = (WINDOWED if fits else PAIRED) if contiguous else SCATTERED
+
+
+@compiled
+def _met(field: Field, at: Any, x: Any, y: Any) -> bool:
+    """Whether taps from x[0] to x[1], y[0] to y[1] may be filled voxels of at = (c, block)."""
+    for group in range(
+        _part(x[0] - _SLACK, GROUP), min(field.filled.shape[2] - 1, _part(x[1] + 1 + _SLACK, GROUP)) + 1
+    ):
+        filled = field.filled[at[0], at[1], group, 0], field.filled[at[0], at[1], group, 1]
+        if y[1] >= filled[0] - 1 - _SLACK and y[0] <= filled[1] + 1 + _SLACK:
+            return True
+    return False
+
+
+@compiled
+def _only(field: Field, at: Any, x: Any, y: Any) -> int:
+    """The label of the taps from x[0] to x[1], y[0] to y[1] in at = (c, block): 0 for none, MIXED for several."""
+    found, names = 0, field.names
+    first, last = _part(y[0] - _SLACK, CELL), min(names.shape[3] - 1, _part(y[1] + 1 + _SLACK, CELL))
+    for group in range(_part(x[0] - _SLACK, GROUP), min(names.shape[2] - 1, _part(x[1] + 1 + _SLACK, GROUP)) + 1):
+        for cell in range(first, last + 1):
+            name = names[at[0], at[1], group, cell]
+            if name > 0 and found > 0 and name != found:
+                return MIXED
+            found = max(found, int(name))
+    return found
+
+
+@compiled
+def _part(place: Any, step: int) -> int:
+    """In which stretch of so many voxels a place is."""
+    return int(max(np.float32(0), place)) // step
 
 
 @compiled

@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
-from hierbmd.drr.kernel_types import BEYOND, BLOCK, GROUP, PAD, Field
+from hierbmd.drr.kernel_types import BEYOND, BLOCK, CELL, GROUP, MIXED, PAD, Field
 from hierbmd.drr.scene import Scene
 from hierbmd.geometry import Grid
 from hierbmd.rigid import Matrix
+
+_TURNS = ((0, 1, 2), (1, 0, 2), (2, 0, 1))
+"""For each c the axes in the order c, x, y."""
 
 
 class Packed(NamedTuple):
@@ -59,13 +62,15 @@ def _packed(
     box = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
     flat, padded = _zeros(filled[box].shape, np.float32)
     np.copyto(padded, values[box], where=filled[box])
-    labels = np.zeros(BEYOND, dtype=np.uint8)
+    labels, names = np.zeros(BEYOND, dtype=np.uint8), np.zeros((3, 0, 0, 0), dtype=np.uint8)
     if channels is not None and structures.stop - structures.start > 1:
         labels, inner = _zeros(filled[box].shape, np.uint8)
         inner[...] = channels[box]
+        names = _names(channels[box])
     strides = np.array(padded.strides, dtype=np.int64) // padded.itemsize
     shape = np.array(padded.shape, dtype=np.int64)
-    field = Field(flat, labels, shape, strides, int(PAD * strides.sum()), _filled_blocks(filled[box]))
+    origin = int(PAD * strides.sum())
+    field = Field(flat, labels, shape, strides, origin, _filled_blocks(filled[box]), names)
     return Packed(field, _from_index(order, first), structures)
 
 
@@ -103,7 +108,7 @@ def _filled_blocks(filled: NDArray[np.bool_]) -> NDArray[np.float32]:
     longest = max(filled.shape) + 2 * PAD
     out = np.empty((3, -(-longest // BLOCK), -(-longest // GROUP), 2), dtype=np.float32)
     out[..., 0], out[..., 1] = np.inf, -np.inf
-    for c, order in enumerate(((0, 1, 2), (1, 0, 2), (2, 0, 1))):
+    for c, order in enumerate(_TURNS):
         turned = np.transpose(filled, order)
         blocks = np.logical_or.reduceat(turned, np.arange(0, turned.shape[0], BLOCK), axis=0)
         padded = np.pad(blocks, ((0, 0), (PAD, 0), (0, 0)))
@@ -112,6 +117,24 @@ def _filled_blocks(filled: NDArray[np.bool_]) -> NDArray[np.float32]:
         part = out[c, : some.shape[0], : some.shape[1]]
         part[some, 0] = groups.argmax(axis=2)[some] + PAD
         part[some, 1] = groups.shape[2] - 1 - groups[..., ::-1].argmax(axis=2)[some] + PAD
+    return out
+
+
+def _names(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`Field.names` of a box of labels."""
+    longest = max(labels.shape) + 2 * PAD
+    out = np.zeros((3, *(-(-longest // step) for step in (BLOCK, GROUP, CELL))), dtype=np.uint8)
+    for c, order in enumerate(_TURNS):
+        # Of labels less one the smallest is that of no background voxel: 0 becomes 255.
+        high, low = np.transpose(labels, order), np.transpose(labels - np.uint8(1), order)
+        for axis, (step, before) in enumerate(((BLOCK, 0), (GROUP, PAD), (CELL, PAD))):
+            starts = np.arange(0, high.shape[axis] + before, step) - before
+            starts = np.maximum(starts, 0)
+            high = np.maximum.reduceat(high, starts, axis=axis)
+            low = np.minimum.reduceat(low, starts, axis=axis)
+        part = out[c, : high.shape[0], : high.shape[1], : high.shape[2]]
+        part[...] = np.where(low + np.uint8(1) == high, high, np.uint8(MIXED))
+        part[high == 0] = 0
     return out
 
 

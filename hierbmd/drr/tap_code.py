@@ -16,6 +16,7 @@ FLOATS, INTS = ir.VectorType(FLOAT, LANES), ir.VectorType(INT, LANES)
 FUSE = ("contract", "nsz")
 
 _BYTE = ir.IntType(8)
+_BYTES = ir.VectorType(_BYTE, LANES)
 _AHEAD = 8
 """Planes between a voxel and the one asked for beforehand: a plane lies pages away, where no hardware looks ahead."""
 
@@ -129,7 +130,7 @@ class Scattered(Reader):
             prefetch(builder, place)
             prefetch(builder, builder.gep(place, [tile.sx]))
         if self._labelled:
-            self._names = self._load(builder, tile.labels, ir.VectorType(_BYTE, LANES))
+            self._names = self._read_labels(builder)
 
     def values(self, builder: Any) -> tuple[Any, Any, Any, Any]:
         """The taps' values, four vectors."""
@@ -142,12 +143,16 @@ class Scattered(Reader):
 
     def mixed(self, builder: Any, slot: Any) -> Any:
         """Whether any tap has a label that is neither zero nor `slot`."""
-        here, zero = splat(builder, slot, INTS), ir.Constant(INTS, [0] * LANES)
+        here = splat(builder, builder.trunc(slot, _BYTE), _BYTES)
+        zero = ir.Constant(_BYTES, [0] * LANES)
         other = ir.Constant(ir.VectorType(ir.IntType(1), LANES), [0] * LANES)
-        for names in self.labels(builder):
+        for names in self._names:
             apart = builder.and_(builder.icmp_unsigned("!=", names, here), builder.icmp_unsigned("!=", names, zero))
             other = builder.or_(other, apart)
         return builder.icmp_unsigned("!=", builder.bitcast(other, ir.IntType(LANES)), ir.Constant(ir.IntType(LANES), 0))
+
+    def _read_labels(self, builder: Any) -> tuple[Any, Any, Any, Any]:
+        return self._load(builder, self._tile.labels, _BYTES)
 
     def _load(self, builder: Any, array: Any, kind: Any) -> tuple[Any, Any, Any, Any]:
         tile = self._tile
@@ -170,6 +175,20 @@ class Paired(Scattered):
         """The taps' values, four vectors."""
         beside = builder.gep(self._tile.values, [self._tile.sx])
         return *self._pairs(builder, self._tile.values), *self._pairs(builder, beside)
+
+    def _read_labels(self, builder: Any) -> tuple[Any, Any, Any, Any]:
+        beside = builder.gep(self._tile.labels, [self._tile.sx])
+        return *self._label_pairs(builder, self._tile.labels), *self._label_pairs(builder, beside)
+
+    def _label_pairs(self, builder: Any, base: Any) -> tuple[Any, Any]:
+        """The labels at base and the lanes' places, and the ones right after."""
+        pair = ir.IntType(16)
+        out = ir.Constant(ir.VectorType(pair, LANES), ir.Undefined)
+        for lane, at in enumerate(self._at):
+            place = builder.bitcast(builder.gep(base, [at]), pair.as_pointer())
+            out = builder.insert_element(out, builder.load(place, align=1), ir.Constant(INT, lane))
+        low = builder.trunc(out, _BYTES)
+        return low, builder.trunc(builder.lshr(out, ir.Constant(out.type, [8] * LANES)), _BYTES)
 
     def _pairs(self, builder: Any, base: Any) -> tuple[Any, Any]:
         """The voxels at base and the lanes' places, and the ones right after."""

@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 from hierbmd.drr import cpu
 from hierbmd.drr.cpu import CpuProjector
 from hierbmd.drr.kernel_aim import aim
+from hierbmd.drr.kernel_types import BEYOND, BLOCK, CELL, GROUP, MIXED, PAD
 from hierbmd.drr.lane_code import PAIRED, SCATTERED, WINDOWED
 from hierbmd.drr.lanes import TILE, _collect, _plan, compiled, has_windows
 from hierbmd.drr.rays import index_from_camera
@@ -90,10 +91,10 @@ def test_poses_above_take_each_way(scene, name, way):
         rays = cpu._rays(16, 37 if not view.by_columns else 21, 1)
         aim(packed.field, view, 2, 16, rays)
         lines, spans = np.empty((16, 4, TILE), np.float32), np.empty((16, 4), np.int64)
-        plan = np.zeros((16, packed.field.filled.shape[1]), np.uint8)
+        plan, only = np.zeros((2, 16, packed.field.filled.shape[1]), np.uint8)
         for c in range(3):
             if _collect(rays, c, 0, lines, spans)[1] >= 0:
-                _plan(packed.field, c, lines, spans, plan)
+                _plan(packed.field, c, lines, spans, plan, only)
                 ways.update(plan[plan > 0].tolist())
     assert ways.most_common(1)[0][0] == way
 
@@ -104,6 +105,7 @@ def test_other_processors_give_the_same(scene, tmp_path):
     code = f"""
 import numpy as np
 from hierbmd.drr.cpu import CpuProjector
+from hierbmd.drr.kernel_types import BEYOND, BLOCK, CELL, GROUP, MIXED, PAD
 from hierbmd.drr.lanes import compiled, has_windows
 from hierbmd.drr.scene import Quantity, Scene
 from hierbmd.geometry import Camera, Grid
@@ -124,3 +126,37 @@ np.savez("result.npz", image=image, jacobian=jacobian)
     image, jacobian = CpuProjector(scene).image_and_jacobian(CAMERA, pose_of(scene, "windowed"), np.zeros(3))
     assert result["image"] == pytest.approx(image, abs=3e-6 * float(image.max()))
     assert np.linalg.norm(result["jacobian"] - jacobian) <= 1e-5 * np.linalg.norm(jacobian)
+
+
+def test_stretches_of_one_label_are_read_without_labels(scene):
+    """Where the names say that there is one label, the sums are to the bit those with every label looked at."""
+    projector, pivot = CpuProjector(scene), scene.grid.centre_world_mm
+    for packed in projector._packed:
+        names = packed.field.names
+        _assert_names(packed.field)
+        alike = (names > 0) & (names < MIXED)
+        assert names.size == 0 or 0 < np.count_nonzero(alike) < np.count_nonzero(names)
+    mixed = tuple(
+        one._replace(field=one.field._replace(names=np.where(one.field.names > 0, np.uint8(MIXED), np.uint8(0))))
+        for one in projector._packed
+    )
+    everywhere = CpuProjector(scene)
+    object.__setattr__(everywhere, "_packed", mixed)
+    for name in POSES:
+        found, expected = (p.image_and_jacobian(CAMERA, pose_of(scene, name), pivot) for p in (projector, everywhere))
+        assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def _assert_names(field):
+    """Each cell's name is what its voxels say, one by one."""
+    if field.names.size == 0:
+        return
+    labels = field.labels[:-BEYOND].reshape(field.shape + 2 * PAD)[PAD:-PAD, PAD:-PAD]
+    for c, x, y in ((0, 1, 2), (1, 0, 2), (2, 0, 1)):
+        padded = np.pad(labels[..., PAD:-PAD], [(0, 0) if axis == c else (PAD, PAD) for axis in range(3)])
+        turned = np.transpose(padded, (c, x, y))
+        for block, group, cell in np.ndindex(field.names.shape[1:]):
+            part = turned[block * BLOCK :, group * GROUP :, cell * CELL :][:BLOCK, :GROUP, :CELL]
+            there = np.unique(part[part > 0])
+            expected = 0 if there.size == 0 else there[0] if there.size == 1 else MIXED
+            assert field.names[c, block, group, cell] == expected
