@@ -7,7 +7,7 @@ WORKERS ?= 2
 # One BLAS thread a test process: the tests run side by side.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=Agg
 
-.PHONY: install demo study study-full test test-slow test-elastix coverage lint format wheel-check bench clean
+.PHONY: install demo study study-full test test-slow test-elastix coverage lint format wheel-check bench bench-registration clean
 
 install: $(VENV)/.installed
 
@@ -56,6 +56,11 @@ bench: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-bench.txt || \
 		echo "bench: no peers from the registry; the tables say what is not compared"
 	$(BIN)/python benchmarks/projector.py --out $(OUT)/bench
+	$(BIN)/python benchmarks/registration.py --out $(OUT)/bench/registration --resume
+
+bench-registration: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-bench.txt
+	$(BIN)/python benchmarks/registration.py --out $(OUT)/bench/registration --resume
 
 clean:
 	rm -rf $(OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-_PACKAGES = ("numba", "llvmlite", "numpy", "torch", "nanodrr", "diffdrr")
+_PACKAGES = ("numba", "llvmlite", "numpy", "torch", "nanodrr", "diffdrr", "cma")
 
 
 def machine(threads: int) -> dict[str, Any]:

@@ -44,18 +44,23 @@ def render(found: dict[str, Part]) -> str:
 
 def _section(name: str, part: Part) -> str:
     title, body = _SECTIONS[name]
-    machine = part["machine"]
-    versions = ", ".join(f"{package} {version}" for package, version in machine["versions"].items())
-    where = (
-        f"{machine['processor']} ({machine['vectors']}), {machine['threads']} of {machine['cpus']} CPUs, "
-        f"{machine['system']}, load {machine['load']} before; Python {machine['python']}, {versions}; "
-        f"{machine['commit']}, {machine['date']}"
-    )
+    where = machine_line(part["machine"])
     absent = [f"- not compared: {line}" for line in part["found"].get("not_compared", ())]
     return "\n".join([f"## {title}", "", f"`{part['command']}`: {where}.", "", body(part["found"]), *absent, ""])
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def machine_line(machine: dict[str, Any]) -> str:
+    """What a table was measured on, in one line."""
+    versions = ", ".join(f"{package} {version}" for package, version in machine["versions"].items())
+    return (
+        f"{machine['processor']} ({machine['vectors']}), {machine['threads']} of {machine['cpus']} CPUs, "
+        f"{machine['system']}, load {machine['load']} before; Python {machine['python']}, {versions}; "
+        f"{machine['commit']}, {machine['date']}"
+    )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
@@ -87,7 +92,7 @@ def _speed(found: Part) -> str:
         error = row["errors"]
         errors = [f"{100 * error['error_rms']:.3f} %", f"{100 * error['error_max']:.2f} %", f"{error['scale']:.5f}"]
         rows.append([row["system"], row["version"], *times, *errors])
-    text = f"{found['task']}, {found['samples_a_ray']} samples a ray.\n\n{_table(head, rows)}"
+    text = f"{found['task']}, {found['samples_a_ray']} samples a ray.\n\n{table(head, rows)}"
     beside = [
         f"{row['system']}: its image takes {_times(row['image_to_our_jacobian'])} times our image with the Jacobian."
         for row in found["systems"]
@@ -108,7 +113,7 @@ def _agreement(found: Part) -> str:
     text = f"{found['task']}, as linear attenuation at 70 keV: nobody's own conversion from HU is used "
     text += "(nanodrr `convert_to_mu=False`, plastimatch `-P none`, and its integrals in cm times ten).\n"
     text += f"Held to NCC >= {limits['ncc']} and a scale within {100 * limits['scale']:.1f} % of ours.\n\n"
-    return text + _table(head, rows)
+    return text + table(head, rows)
 
 
 def _batch(found: Part) -> str:
@@ -117,7 +122,7 @@ def _batch(found: Part) -> str:
     rows = [
         [text, f"{found[key]['ours_s']:.4f}", _seconds(found[key]), _times(found[key])] for key, text in names.items()
     ]
-    return f"{found['task']}, in one call of `hierbmd.drr.autograd.project`.\n\n{_table(head, rows)}"
+    return f"{found['task']}, in one call of `hierbmd.drr.autograd.project`.\n\n{table(head, rows)}"
 
 
 def _structures(found: Part) -> str:
@@ -138,7 +143,7 @@ def _structures(found: Part) -> str:
     text = (
         f"{found['task']}. Every voxel of the body is in a structure, and the structures touch; one structure is the "
     )
-    return text + f"same body without labels.\n\n{_table(head, rows)}"
+    return text + f"same body without labels.\n\n{table(head, rows)}"
 
 
 def _memory(found: Part) -> str:
@@ -161,7 +166,7 @@ def _memory(found: Part) -> str:
         f"{found['task']}, {found['samples_a_ray']} samples a ray: the peak of a process that projects, above one that "
     )
     text += f"only holds the volume ({found['volume_mb']:.0f} MB) and has everything imported and started.\n\n"
-    return text + _table(head, rows)
+    return text + table(head, rows)
 
 
 def _floor(found: Part) -> str:
@@ -185,12 +190,12 @@ def _floor(found: Part) -> str:
         ]
         for row in found["rows"]
     ]
-    text = f"What loops that do nothing but load reach here:\n\n{_table(head, rows)}\n"
+    text = f"What loops that do nothing but load reach here:\n\n{table(head, rows)}\n"
     text += f"Ours, {found['task']}: {found['samples'] / 1e6:.1f} million samples (planes crossed by rays within the "
     text += "body's box, skipped or not), four taps each, which are two 64-bit loads. Fractions of the limits, all "
     text += f"{found['threads']} threads; more than 100 % is what skipping and the caches save.\n\n"
     columns = ["", "s", "samples / s", "taps / s", "of marching loads", "of cached loads", "of bandwidth"]
-    return text + _table(columns, mine)
+    return text + table(columns, mine)
 
 
 def _first_call(found: Part) -> str:
@@ -198,7 +203,7 @@ def _first_call(found: Part) -> str:
     names = {"cold": "nothing compiled yet", "warm": "compiled by an earlier process"}
     keys = ("import_s", "projector_s", "first_image_s", "second_image_s")
     rows = [[text, *(f"{found[name][key]:.3f}" for key in keys)] for name, text in names.items()]
-    return "A process of its own, few voxels; the kernels are compiled when the first projector is made.\n\n" + _table(
+    return "A process of its own, few voxels; the kernels are compiled when the first projector is made.\n\n" + table(
         head, rows
     )
 
@@ -212,7 +217,7 @@ def _scaling(found: Part) -> str:
         keys = [key for key in found[name][0] if key != "size"]
         head = [name if name == "structures" else f"{name} a side", *(_label(key) for key in keys)]
         cells = [[str(row["size"]), *(f"{row[key]:.4f}" if key in row else "-" for key in keys)] for row in found[name]]
-        text += "\n" + _table(head, cells)
+        text += "\n" + table(head, cells)
     return text
 
 
@@ -223,7 +228,7 @@ def _label(key: str) -> str:
 
 def _targets(found: dict[str, Part]) -> str:
     head = ("target", "measured", "met")
-    return "## Targets\n\nOf ratios the median of pairs; our CPU path needs no compiler.\n\n" + _table(
+    return "## Targets\n\nOf ratios the median of pairs; our CPU path needs no compiler.\n\n" + table(
         head, targets(found)
     )
 

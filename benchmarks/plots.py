@@ -1,4 +1,4 @@
-"""The picture of cost against size."""
+"""The pictures: cost against size, success against the size of the start error."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
+from numpy.typing import NDArray
 
 _LINES = {
     "forward_s": ("hierbmd, image", "C0", "-"),
@@ -39,3 +41,32 @@ def draw_scaling(found: dict[str, Any], path: Path) -> None:
     axes[0].legend(fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def draw_capture(curves: dict[str, list[tuple[float, int, int]]], path: Path) -> None:
+    """Success rate against the size of the start error, a line a system, 95 % Wilson intervals, as PNG."""
+    figure, axis = plt.subplots(figsize=(8, 4.2), layout="constrained")
+    for number, (system, points) in enumerate(curves.items()):
+        sizes, good, count = np.array(points).T
+        rate = good / count
+        spread = np.abs(_wilson(good, count) - rate)
+        most = f"{count.min():.0f}" if count.min() == count.max() else f"{count.min():.0f} to {count.max():.0f}"
+        style = "-o" if system.startswith("hierbmd") else "--s"
+        axis.errorbar(
+            sizes + 0.12 * number, rate, yerr=spread, fmt=style, markersize=4, capsize=2, label=f"{system} (n {most})"
+        )
+    axis.set_xlabel("start error: s degrees, 2 s mm in plane and 4 s mm in depth together")
+    axis.set_ylabel("share within 2 mm in plane")
+    axis.set_ylim(-0.03, 1.05)
+    axis.grid(True, linewidth=0.4)
+    axis.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _wilson(good: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The 95 % intervals of shares (2, n), Wilson, J Am Stat Assoc 1927;22:209."""
+    z = 1.96
+    middle = (good + z**2 / 2) / (count + z**2)
+    half = z / (count + z**2) * np.sqrt(good * (count - good) / count + z**2 / 4)
+    return np.stack([middle - half, middle + half])

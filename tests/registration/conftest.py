@@ -105,3 +105,10 @@ def small_pelvis() -> tuple[Volume, LabelMap]:
     hu += np.random.default_rng(3).normal(0, 12, shape)
     scheme = {"femur_left": 75, "hip_left": 77}
     return Volume(hu.astype(np.float32), grid), LabelMap(ids, grid, scheme)
+
+
+@pytest.fixture(scope="session")
+def torso(bench, shared_data):
+    """The torso CT of the shared data with its labels, as the benchmark reads it."""
+    assert shared_data.is_dir()
+    return bench("torso_trials").read_torso()

@@ -1,77 +1,33 @@
-"""The real torso CT: bones brought back from simulated radiographs at other poses, the femur moved on its own."""
+"""The real torso CT: bones brought back from simulated radiographs at other poses, the femur moved on its own.
+
+The trials are those of the benchmark: starts anywhere within 15 degrees, 30 mm along each axis and 60 mm in depth.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from hierbmd.geometry import Camera, Motion, Placement, ProjectionGeometry, Side, View
-from hierbmd.io.ct import read_volume
-from hierbmd.io.labels import read_labels
-from hierbmd.registration.body import surface_points
-from hierbmd.registration.options import RegistrationOptions
-from hierbmd.registration.patient import register_bones
-from hierbmd.registration.start import centre_of
-from hierbmd.registration.target import target_error
-from hierbmd.rigid import invert_rigid, moved
-from hierbmd.simulation.radiograph import simulate_radiograph
-
-BONES = ("femur_right", "hip_left", "hip_right")
-CAMERA = Camera(1100.0, (256, 256), (1.72, 1.72))
-
 
 @pytest.fixture(scope="module")
-def torso(shared_data):
-    folder = shared_data / "torso-ct"
-    volume = read_volume(folder / "example_ct.nii.gz")
-    return volume, read_labels(folder / "example_ct_totalseg_labels.nii.gz", onto=volume.grid)
+def trial(bench, torso):
+    """`trial(number)` is a row a bone of one random pose, femur motion and start."""
+    return lambda number: bench("torso_trials").run_trial(torso, number)["bones"]
 
 
-def _up_to(rng, largest):
-    direction = rng.normal(size=3)
-    return direction / np.linalg.norm(direction) * rng.uniform(0, largest)
-
-
-def trial(volume, labels, number):
-    """In-plane and depth errors, mm, and outcomes by bone, of one random pose, femur motion and start.
-
-    The start is within 5 degrees and 15 mm; the femur turns by up to 8 degrees about each axis against the pelvis.
-    """
-    rng = np.random.default_rng([2, number])
-    centre = centre_of(labels, BONES)
-    motion = Motion(*rng.uniform(-5, 5, 3), *rng.uniform(-10, 10, 2), rng.uniform(-25, 25))
-    pose = Placement(View.AP, centre, 970.0).camera_from_world(motion)
-    turn = np.r_[np.radians(rng.uniform(-8, 8, 3)), rng.uniform(-2, 2, 3)]
-    femur = invert_rigid(pose) @ moved(pose, turn, centre_of(labels, ("femur_right",)))
-    geometry = ProjectionGeometry(CAMERA, pose, View.AP, Side.BOTH)
-    radiograph = simulate_radiograph(volume, labels, geometry, seed=number, bone_motions={"femur_right": femur})
-    off = moved(pose, np.r_[np.radians(_up_to(rng, 5.0)), _up_to(rng, 15.0)], centre)
-    start = ProjectionGeometry(CAMERA, off, View.AP, Side.BOTH)
-    found = register_bones(volume, labels, radiograph, start, bones=BONES, options=RegistrationOptions())
-    truth = {name: pose @ femur if name == "femur_right" else pose for name in BONES}
-    return {
-        name: (
-            target_error(result.camera_from_world, truth[name], surface_points(labels, name)),
-            result,
-        )
-        for name, result in found.items()
-    }
-
-
-def test_a_real_femur_and_both_hips_come_back_from_another_pose(torso):
-    for name, (error, result) in trial(*torso, 0).items():
-        assert result.converged, (name, result.outcome)
-        assert error.in_plane_mm < 2.0
-        assert result.uncertainty.depth_mm > result.uncertainty.in_plane_mm
+def test_femur_hips_and_lumbar_vertebrae_come_back_from_a_far_start(trial):
+    for bone in trial(0):
+        assert bone["outcome"] == "converged", bone
+        assert bone["in_plane_mm"] < 1.0, bone
+        assert bone["stated"][5] > bone["in_plane_stated_mm"], "one view hardly shows depth"
 
 
 @pytest.mark.slow
-def test_twenty_random_poses_and_starts(torso):
-    trials = [trial(*torso, number) for number in range(20)]
-    for name in BONES:
-        errors = np.array([one[name][0].in_plane_mm for one in trials])
-        converged = np.array([one[name][1].converged for one in trials])
-        assert np.mean(errors) < 2.0
-        assert np.mean(errors < 2.0) >= 0.95
-        assert np.mean(converged) >= 0.95
-        assert not np.any(converged & (errors >= 2.0)), "a wrong pose was called converged"
+def test_twelve_random_poses_and_starts(trial):
+    bones = [bone for number in range(1, 13) for bone in trial(number)]
+    in_plane = np.array([bone["in_plane_mm"] for bone in bones])
+    converged = np.array([bone["outcome"] == "converged" for bone in bones])
+    assert np.median(in_plane) <= 0.5
+    assert np.mean(in_plane <= 2.0) >= 0.95
+    assert np.mean(converged) >= 0.9
+    assert not np.any(converged & (in_plane > 2.0)), "a wrong pose was called converged"

@@ -1,4 +1,7 @@
-"""Vertebrae of real CTs on simulated radiographs: lumbar ones are found; thoracic ones are not, and are not claimed."""
+"""Thoracic vertebrae of a real CT on simulated radiographs: they are not found, and are not claimed.
+
+Lumbar ones are among the bones of test_acceptance.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,8 @@ from hierbmd.registration.target import target_error
 from hierbmd.rigid import moved
 from hierbmd.simulation.radiograph import simulate_radiograph
 
-LUMBAR = ("vertebrae_L3", "vertebrae_L4", "vertebrae_L5")
 THORACIC = ("vertebrae_T7", "vertebrae_T8", "vertebrae_T9")
 CAMERA = Camera(1100.0, (256, 256), (1.72, 1.72))
-
-
-@pytest.fixture(scope="module")
-def torso(shared_data):
-    folder = shared_data / "torso-ct"
-    volume = read_volume(folder / "example_ct.nii.gz")
-    return volume, read_labels(folder / "example_ct_totalseg_labels.nii.gz", onto=volume.grid)
 
 
 @pytest.fixture(scope="module")
@@ -47,40 +42,24 @@ def _up_to(rng, largest):
     return direction / np.linalg.norm(direction) * rng.uniform(0, largest)
 
 
-def trial(volume, labels, bones, number):
+def trial(volume, labels, number):
     """Errors and registrations by vertebra, AP, from a start within 5 degrees and 15 mm of a random pose."""
     rng = np.random.default_rng([7, number])
-    centre = centre_of(labels, bones)
+    centre = centre_of(labels, THORACIC)
     motion = Motion(*rng.uniform(-5, 5, 3), *rng.uniform(-10, 10, 2), rng.uniform(-25, 25))
     pose = Placement(View.AP, centre, 970.0).camera_from_world(motion)
     radiograph = simulate_radiograph(volume, labels, ProjectionGeometry(CAMERA, pose, View.AP, Side.NONE), seed=number)
     off = moved(pose, np.r_[np.radians(_up_to(rng, 5.0)), _up_to(rng, 15.0)], centre)
     start = ProjectionGeometry(CAMERA, off, View.AP)
-    found = register_bones(volume, labels, radiograph, start, bones=bones, options=RegistrationOptions())
+    found = register_bones(volume, labels, radiograph, start, bones=THORACIC, options=RegistrationOptions())
     return {
         name: (target_error(one.camera_from_world, pose, surface_points(labels, name)), one)
         for name, one in found.items()
     }
 
 
-def test_lumbar_vertebrae_come_back(torso):
-    for name, (error, one) in trial(*torso, LUMBAR, 0).items():
-        assert one.converged, (name, one.outcome)
-        assert error.in_plane_mm < 1.0
-
-
-@pytest.mark.slow
-def test_lumbar_vertebrae_of_twenty_poses(torso):
-    trials = [one for number in range(20) for one in trial(*torso, LUMBAR, number).values()]
-    in_plane = np.array([error.in_plane_mm for error, _ in trials])
-    converged = np.array([one.converged for _, one in trials])
-    assert np.median(in_plane) < 1.0
-    assert np.mean(in_plane < 2.0) >= 0.9
-    assert not np.any(converged & (in_plane >= 2.0)), "a wrong pose was called converged"
-
-
 @pytest.mark.slow
 def test_a_thoracic_vertebra_that_is_not_found_is_not_called_converged(chest):
     for number in range(3):
-        for name, (error, one) in trial(*chest, THORACIC, number).items():
+        for name, (error, one) in trial(*chest, number).items():
             assert not one.converged or error.in_plane_mm < 2.0, name
