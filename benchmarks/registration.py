@@ -19,6 +19,7 @@ from typing import Any
 
 from machine import ROOT, machine
 from rich.console import Console
+from tasks import shared_data
 
 from hierbmd.io.atomic import read_json, write_json
 
@@ -113,6 +114,9 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--resume", action="store_true", help="keep the cases that are there")
     options = parser.parse_args()
+    if not shared_data().is_dir():
+        say(f"not measured: no real CT and no real pair at {shared_data()}; set HIERBMD_DATA")
+        return 0
     warnings.filterwarnings("ignore")  # torchio and jaxtyping warn about deprecations of their own.
     known = parts(options)
     asked = list(known) if options.part == "all" else options.part.split(",")

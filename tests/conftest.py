@@ -230,3 +230,40 @@ def coarse_patient() -> Any:
     from hierbmd.simulation.patient import virtual_patient
 
     return virtual_patient(1, PatientOptions(spacing_mm=3.0))
+
+
+@pytest.fixture(scope="session")
+def one_bone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
+    """A folder with a CT of one bone, femur_right, its labels, a radiograph and a start; the true pose; the labels.
+
+    ct.nii.gz, labels.nii.gz, xray.mha (96 x 96 pixels of 2.5 mm, 1 m from the source) and start.json, off by 4 degrees
+    and 8 mm.
+    """
+    from hierbmd.data.volume import LabelMap, Volume
+    from hierbmd.geometry import Camera, Grid, Placement, ProjectionGeometry, View
+    from hierbmd.io.geometry_file import write_geometry
+    from hierbmd.io.image import write_labels, write_mha_image, write_volume
+    from hierbmd.registration.body import make_body
+    from hierbmd.rigid import moved, transform_points
+
+    folder, name, camera = tmp_path_factory.mktemp("one_bone"), "femur_right", Camera(1000.0, (96, 96), (2.5, 2.5))
+    matrix = np.diag([3.0, 3.0, 3.0, 1.0])
+    matrix[:3, 3] = -60.0
+    grid = Grid((41, 41, 41), matrix)
+    p = transform_points(matrix, np.stack(np.meshgrid(*[np.arange(41)] * 3, indexing="ij"), -1).astype(float))
+    head = np.linalg.norm((p - [-15, 0, 25]) / [18, 18, 18], axis=-1)
+    shaft = np.linalg.norm((p - [12, 3, -10]) / [13, 12, 42], axis=-1)
+    inside = np.minimum(head, shaft)
+    hu = np.select([inside < 0.7, inside < 1.0, np.linalg.norm(p, axis=-1) < 58], [250.0, 1000.0, 40.0], -1000.0)
+    ids = (inside < 1.0).astype(np.uint8) * 76
+    volume, labels = Volume(hu.astype(np.float32), grid), LabelMap(ids, grid, {name: 76})
+    truth = Placement(View.AP, np.zeros(3), 850.0).camera_from_world()
+    body = make_body(name, volume, labels, structures=(name,), metal_hu=3000.0)
+    image = body.image(camera, truth)[0]
+    pixels = image + 0.01 * image.max() * np.random.default_rng(0).normal(size=image.shape)
+    write_volume(folder / "ct.nii.gz", volume)
+    write_labels(folder / "labels.nii.gz", labels)
+    write_mha_image(folder / "xray.mha", pixels, pixel_mm=camera.pixel_mm)
+    start = moved(truth, np.r_[np.radians([2, -2, 3]), 5.0, -6.0, 6.0], np.zeros(3))
+    write_geometry(folder / "start.json", ProjectionGeometry(camera, start, View.AP))
+    return folder, truth, labels

@@ -11,42 +11,13 @@ import pytest
 from hierbmd.cli.main import main
 from hierbmd.cli.register import Options, _start
 from hierbmd.data.radiograph import Radiograph
-from hierbmd.data.volume import LabelMap, Volume
-from hierbmd.geometry import Camera, Grid, Placement, ProjectionGeometry, Side, View
-from hierbmd.io.geometry_file import write_geometry
-from hierbmd.io.image import write_labels, write_mha_image, write_volume
-from hierbmd.registration.body import make_body, surface_points
+from hierbmd.data.volume import LabelMap
+from hierbmd.geometry import Grid, Side, View
+from hierbmd.registration.body import surface_points
 from hierbmd.registration.target import target_error
-from hierbmd.rigid import moved, transform_points
+from hierbmd.rigid import transform_points
 
-CAMERA = Camera(1000.0, (96, 96), (2.5, 2.5))
 NAME = "femur_right"
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """A CT with one bone, its labels, a radiograph of it at a known pose, and a start off by 4 degrees and 8 mm."""
-    folder = tmp_path_factory.mktemp("register")
-    matrix = np.diag([3.0, 3.0, 3.0, 1.0])
-    matrix[:3, 3] = -60.0
-    grid = Grid((41, 41, 41), matrix)
-    p = transform_points(matrix, np.stack(np.meshgrid(*[np.arange(41)] * 3, indexing="ij"), -1).astype(float))
-    head = np.linalg.norm((p - [-15, 0, 25]) / [18, 18, 18], axis=-1)
-    shaft = np.linalg.norm((p - [12, 3, -10]) / [13, 12, 42], axis=-1)
-    inside = np.minimum(head, shaft)
-    hu = np.select([inside < 0.7, inside < 1.0, np.linalg.norm(p, axis=-1) < 58], [250.0, 1000.0, 40.0], -1000.0)
-    ids = (inside < 1.0).astype(np.uint8) * 76
-    volume, labels = Volume(hu.astype(np.float32), grid), LabelMap(ids, grid, {NAME: 76})
-    truth = Placement(View.AP, np.zeros(3), 850.0).camera_from_world()
-    body = make_body(NAME, volume, labels, structures=(NAME,), metal_hu=3000.0)
-    image = body.image(CAMERA, truth)[0]
-    pixels = image + 0.01 * image.max() * np.random.default_rng(0).normal(size=image.shape)
-    write_volume(folder / "ct.nii.gz", volume)
-    write_labels(folder / "labels.nii.gz", labels)
-    write_mha_image(folder / "xray.mha", pixels, pixel_mm=CAMERA.pixel_mm)
-    start = moved(truth, np.r_[np.radians([2, -2, 3]), 5.0, -6.0, 6.0], np.zeros(3))
-    write_geometry(folder / "start.json", ProjectionGeometry(CAMERA, start, View.AP))
-    return folder, truth, labels
 
 
 def _arguments(folder, out, *more):
@@ -54,8 +25,8 @@ def _arguments(folder, out, *more):
     return ["register", *paths, "--out", str(out), "--bones", NAME, "--polarity", "bright-bone", *more]
 
 
-def test_from_a_geometry_file_to_a_pose(files, tmp_path, capsys):
-    folder, truth, labels = files
+def test_from_a_geometry_file_to_a_pose(one_bone, tmp_path, capsys):
+    folder, truth, labels = one_bone
     geometry = ["--geometry", str(folder / "start.json"), "--starts", "3"]
     assert main(_arguments(folder, tmp_path, *geometry)) == 0
     bone = json.loads((tmp_path / "registration.json").read_text())["bones"][NAME]
@@ -68,8 +39,8 @@ def test_from_a_geometry_file_to_a_pose(files, tmp_path, capsys):
     assert "converged" in capsys.readouterr().out
 
 
-def test_from_options_alone(files, tmp_path):
-    folder, truth, labels = files
+def test_from_options_alone(one_bone, tmp_path):
+    folder, truth, labels = one_bone
     options = [
         "--pixel-mm",
         "2.5,2.5",
@@ -103,8 +74,8 @@ def test_a_radiograph_of_both_hips_is_centred_between_them_whichever_bone_is_ask
 
 
 @pytest.mark.parametrize("missing", ["--sdd-mm", "--source-isocenter-mm"])
-def test_missing_geometry_is_asked_for_in_one_line(files, tmp_path, capsys, missing):
-    folder, _, _ = files
+def test_missing_geometry_is_asked_for_in_one_line(one_bone, tmp_path, capsys, missing):
+    folder, _, _ = one_bone
     said = {"--pixel-mm": "2.5,2.5", "--sdd-mm": "1000", "--source-isocenter-mm": "850", "--view": "AP"}
     flags = [text for flag, value in said.items() if flag != missing for text in (flag, value)]
     assert main(_arguments(folder, tmp_path / "out", *flags)) == 1
@@ -114,8 +85,8 @@ def test_missing_geometry_is_asked_for_in_one_line(files, tmp_path, capsys, miss
     assert not (tmp_path / "out").exists()
 
 
-def test_a_bone_that_is_not_labelled_is_refused(files, tmp_path, capsys):
-    folder, _, _ = files
+def test_a_bone_that_is_not_labelled_is_refused(one_bone, tmp_path, capsys):
+    folder, _, _ = one_bone
     arguments = _arguments(folder, tmp_path / "out", "--geometry", str(folder / "start.json"))
     arguments[arguments.index("--bones") + 1] = "hip_left"
     assert main(arguments) == 1
