@@ -203,16 +203,17 @@ def _do(task: Task, *, out: Path, options: PrepareOptions, registrar: Registrar 
 
 def _assemble(out: Path, cohort: Cohort, options: PrepareOptions, kept: int) -> Prepared:
     """Write the tables and the review page from the tasks' results, the data set's card last."""
-    from hierbmd.pairing.files import QC_COLUMNS
+    from hierbmd.pairing.files import qc_columns
     from hierbmd.report.review import write_review_page
 
     decisions = cohort.decisions
     records, refusals = cohort.records(), cohort.refusals()
     write_table(out / "refusals.csv", REFUSAL_COLUMNS, refusals)
-    write_table(out / "qc.csv", QC_COLUMNS, cohort.quality())
+    region = options.row.pairing.region.region
+    write_table(out / "qc.csv", qc_columns(region), cohort.quality())
     _remove_stale(out, cohort)
     if any(cohort.reviews()):
-        write_review_page(out, cohort.entries(out), simulated=cohort.simulated)
+        write_review_page(out, cohort.entries(out, region), simulated=cohort.simulated)
     if not records:
         first = refusals[0]["reason"] if refusals else "no row"
         raise BadManifest("not one pair could be made", where=out / "refusals.csv", mend=f"the first: {first}")

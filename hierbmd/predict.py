@@ -66,7 +66,7 @@ class Prediction:
 
 
 class Predictor(Protocol):
-    """A model that reads one side of a hip radiograph; networks and baselines alike."""
+    """A model that reads one side of a hip radiograph, or a lumbar one; networks and baselines alike."""
 
     @property
     def card(self) -> ModelCard:

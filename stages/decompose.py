@@ -1,4 +1,4 @@
-"""Stage 1: a radiograph is decomposed into the areal-density image of each bone, hemipelvis and femur."""
+"""Stage 1: a radiograph is decomposed into the areal-density image of each bone: hemipelvis and femur, or L1 to L4."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Decompose(ImageStage):
         return DensityNet(generator, begin.data.bones)
 
     def target(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """The bones' areal density, (B, 2, H, W) in g/cm2."""
+        """The bones' areal density, (B, bones, H, W) in g/cm2."""
         return batch["bones"], None
 
     def bmd_of(self, radiograph: Tensor) -> tuple[Tensor, DensityOutput] | None:

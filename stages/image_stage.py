@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
+from hierbmd.data.site import site_of
 from hierbmd.errors import BadConfig
 from hierbmd.models import losses
 from hierbmd.models.density import DensityNet, DensityOutput
@@ -73,8 +74,8 @@ class ImageStage(StageModule, abc.ABC):
             assert isinstance(source, DensityNet)
             self.network = self.build(begin, build_generator(start.card.network["generator"]))
             # What a pretrained network's one channel shows is no structure.
-            channel = None if start.card.stage == "pretrain" else source.structures[-1]
-            self.network.carry_from(source, channel=channel)
+            channels = () if start.card.stage == "pretrain" else site_of(begin.data.region).carriers
+            self.network.carry_from(source, channels=channels)
             if self.discriminator is not None and any(name.startswith(DISCRIMINATOR) for name in start.tensors):
                 load_network(self.discriminator, start.tensors, prefix=DISCRIMINATOR)
         self.fresh_generator = None

@@ -17,7 +17,8 @@ from hierbmd.training.stage import Begin
 class Synthesize(ImageStage):
     """Radiograph to the proximal femur's virtual X-ray (METHOD section 1, stage 2).
 
-    It starts from stage 1's generator and discriminator; the region's channel starts as the femur's.
+    It starts from stage 1's generator and discriminator; the region's channel starts as the femur's, or as the sum of
+    the vertebrae's.
     """
 
     stage: ClassVar[Stage] = "synthesize"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.drr.projector import make_projector
 from hierbmd.drr.scene import Quantity, make_scene
 from hierbmd.errors import BadRegion, Uncalibrated
-from hierbmd.geometry import Camera, Grid
+from hierbmd.geometry import Camera, Grid, Side
 from hierbmd.rigid import Matrix, Vector, rigid_matrix, transform_points
 
 _REGION = "region"
@@ -50,6 +51,42 @@ class MeasuredRegion:
     mask: Mask
     bmd: ArealBmd
     volumetric_mg_cm3: float
+
+
+class MeasuredSite(Protocol):
+    """One skeletal site of a patient, measured: its bones on a grid cut to them, everything in world LPS mm.
+
+    `density` (mg/cm3) and the masks (ni, nj, nk) share `density.grid`. Metal and what touches it is in none of the
+    masks; `metal_mm3` says how much there was. `regions` has every region of the site, and `target` names the one that
+    is asked for.
+    """
+
+    @property
+    def side(self) -> Side:
+        """Which side it is; Side.NONE for a site without sides."""
+
+    @property
+    def density(self) -> Volume:
+        """The calibrated volume."""
+
+    @property
+    def bones(self) -> Mapping[str, Mask]:
+        """The bones that are registered, by the names of the site's density channels."""
+
+    @property
+    def regions(self) -> Mapping[str, MeasuredRegion]:
+        """Every region by name."""
+
+    @property
+    def target(self) -> str:
+        """The region that is asked for."""
+
+    @property
+    def metal_mm3(self) -> float:
+        """The volume of metal in the bones."""
+
+    def carried(self, region: Mask) -> dict[str, Mask]:
+        """A region's parts by the bone that each moves with."""
 
 
 def measured_region(density: Volume, mask: Mask, axes: Positioned) -> MeasuredRegion:

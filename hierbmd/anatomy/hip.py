@@ -10,13 +10,13 @@ import numpy as np
 from hierbmd.anatomy.areal import ArealBmd, MeasuredRegion, areal_bmd, cropped, measured_region
 from hierbmd.anatomy.femur import FemurAxes, femur_axes
 from hierbmd.anatomy.metal import metal_near
-from hierbmd.anatomy.options import HipRegion, RegionOptions
-from hierbmd.anatomy.regions import hip_regions, require_side, shifted
+from hierbmd.anatomy.options import RegionOptions
+from hierbmd.anatomy.regions import HIP_REGIONS, hip_regions, require_side, shifted
 from hierbmd.anatomy.shape import Mask, box_of, subgrid
 from hierbmd.calibration.line import density_volume
 from hierbmd.data.calibration import Calibration
 from hierbmd.data.volume import LabelMap, Volume
-from hierbmd.errors import BadRegion, LabelsMismatch, SideConflict
+from hierbmd.errors import BadConfig, BadRegion, LabelsMismatch, SideConflict
 from hierbmd.geometry import Grid, Side
 from hierbmd.rigid import transform_points
 
@@ -38,8 +38,8 @@ class Hip:
     density: Volume
     femur: Mask
     pelvis: Mask
-    regions: Mapping[HipRegion, MeasuredRegion]
-    target: HipRegion
+    regions: Mapping[str, MeasuredRegion]
+    target: str
     axes: FemurAxes
     metal_mm3: float
     plane_shift_percent: float
@@ -64,6 +64,15 @@ class Hip:
         """Whether metal was found in the femur or the hip bone."""
         return self.metal_mm3 > 0
 
+    @property
+    def bones(self) -> Mapping[str, Mask]:
+        """The masks of the hip bone and the femur."""
+        return {"hip": self.pelvis, "femur": self.femur}
+
+    def carried(self, region: Mask) -> dict[str, Mask]:
+        """Every region of the hip is a part of the femur and moves with it."""
+        return {"femur": region}
+
 
 def measure_hip(
     volume: Volume,
@@ -76,9 +85,11 @@ def measure_hip(
     """Measure one side of a CT in HU with labels on its grid, named hip_SIDE and femur_SIDE.
 
     Errors: LabelsMismatch (a bone missing, labels that do not lie on bone), SideConflict (left and right exchanged),
-    BadRegion, Uncalibrated, SuspectedUnit.
+    BadRegion, BadConfig (a target that is no region of a hip), Uncalibrated, SuspectedUnit.
     """
-    side = Side(side)
+    side, options = Side(side), options or RegionOptions()
+    if options.region not in HIP_REGIONS:
+        raise BadConfig("no region of a hip", where=options.region, mend=f"one of {', '.join(HIP_REGIONS)}")
     names = (f"femur_{side}", f"hip_{side}")
     if labels.grid != volume.grid:
         raise LabelsMismatch("the label map is not on the CT's grid", mend="read it with read_labels(onto=...)")
@@ -93,7 +104,6 @@ def measure_hip(
     metal = metal_near(hu, ids > 0)
     femur, pelvis = (ids == 1) & ~metal, (ids == 2) & ~metal
     density = density_volume(Volume(hu, grid, volume.unit), calibration)
-    options = options or RegionOptions()
     masks = hip_regions(femur, grid, axes, options)
     regions = {name: measured_region(density, mask, axes) for name, mask in masks.items()}
     return Hip(

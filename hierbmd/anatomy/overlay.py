@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -21,14 +23,15 @@ def pair_picture(
 ) -> Colour:
     """Three panels side by side, (2H, 6W, 3) uint8: radiograph, the same with outlines, areal density of the bones.
 
-    Outlines: hip bone blue, femur yellow, measured region red. The density's white is its 99.5th percentile.
+    Outlines: hip bone blue, femur yellow, or vertebrae in turn; measured region red. The density's white is its 99.5th
+    percentile.
     """
     grey = _grey(radiograph, radiograph[covered])
     density = bones.sum(axis=0)
     outlined = grey.copy()
-    seen = [bones[0] > _LEAST_G_CM2, bones[1] > _LEAST_G_CM2, region_mask > 0]
-    for mask, colour in zip(seen, (PELVIS_RGB, FEMUR_RGB, REGION_RGB), strict=True):
-        outlined[_outline(_enlarged(mask))] = colour
+    for bone, colour in zip(bones, cycle((PELVIS_RGB, FEMUR_RGB)), strict=False):
+        outlined[_outline(_enlarged(bone > _LEAST_G_CM2))] = colour
+    outlined[_outline(_enlarged(region_mask > 0))] = REGION_RGB
     return np.hstack([grey, outlined, _grey(density, density[density > 0])])
 
 

@@ -58,9 +58,7 @@ def total_hip_region(labels: LabelMap, side: Side, options: RegionOptions | None
     return total_hip(femur, labels.grid, axes, options)
 
 
-def hip_regions(
-    femur: Mask, grid: Grid, axes: FemurAxes, options: RegionOptions | None = None
-) -> dict[HipRegion, Mask]:
+def hip_regions(femur: Mask, grid: Grid, axes: FemurAxes, options: RegionOptions | None = None) -> dict[str, Mask]:
     """Every region of a femur whose axes are known, by name; neck, trochanter and intertrochanter make the total hip.
 
     BadRegion when the bone ends above the distal plane, or a part is empty.

@@ -12,7 +12,7 @@ from scipy import ndimage
 from hierbmd.anatomy.femur import FemurAxes, Neck, femoral_head, femoral_neck, femur_axes
 from hierbmd.anatomy.hip import require_bone
 from hierbmd.anatomy.metal import metal_near
-from hierbmd.anatomy.options import HipRegion, RegionOptions
+from hierbmd.anatomy.options import RegionOptions
 from hierbmd.anatomy.regions import HIP_REGIONS, REGION_IDS, femoral_neck_region, hip_regions, require_side
 from hierbmd.anatomy.shape import Mask, box_of, solid, subgrid, world_points
 from hierbmd.anatomy.spine import LEVELS, spine_maps
@@ -65,7 +65,7 @@ def checked_segmentation(volume: Volume, labels: LabelMap, options: RegionOption
     ids = whole.copy()
     centres = {name: _check_bone(name, ids, volume, notes) for name in bones}
     _require_sides(centres)
-    regions = {kind: np.zeros(labels.grid.shape, dtype=np.uint16) for kind in HIP_REGIONS}
+    regions: dict[str, np.ndarray] = {kind: np.zeros(labels.grid.shape, dtype=np.uint16) for kind in HIP_REGIONS}
     for side in (Side.LEFT, Side.RIGHT):
         if f"femur_{side}" in bones:
             # A nail is part of the bone's shape, though not of its mineral.
@@ -139,7 +139,7 @@ def _add_regions(
     side: Side,
     femur: Mask,
     grid: Grid,
-    regions: Mapping[HipRegion, np.ndarray],
+    regions: Mapping[str, np.ndarray],
     notes: _Notes,
     options: RegionOptions | None,
 ) -> None:
@@ -148,7 +148,7 @@ def _add_regions(
     notes.femora[f"femur_{side}"] = note
     box = box_of(femur)
     bone, local = solid(femur[box]), subgrid(grid, box)
-    found: dict[HipRegion, Mask] = {}
+    found: dict[str, Mask] = {}
     try:
         head = femoral_head(bone, local)
         neck = femoral_neck(world_points(bone, local), head, local.voxel_mm3)

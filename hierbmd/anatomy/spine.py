@@ -29,7 +29,7 @@ from hierbmd.calibration.line import density_volume
 from hierbmd.data.calibration import Calibration
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import BadRegion, LabelsMismatch, SideConflict
-from hierbmd.geometry import Grid
+from hierbmd.geometry import Grid, Side
 from hierbmd.rigid import Matrix, Vector, transform_points
 
 COLUMN = ("T12", "L1", "L2", "L3", "L4", "L5")
@@ -172,18 +172,38 @@ def spine_maps(labels: LabelMap) -> tuple[dict[str, LabelMap], SpineAxes]:
 class Spine:
     """A measured lumbar spine on the CT's grid: `regions` by name, trabecular density by level in mg/cm3, and metal.
 
-    `density` is in mg/cm3 of its unit's material. Metal and what touches it is in none of the masks.
+    `density` is in mg/cm3 of its unit's material. Metal and what touches it is in none of the masks. `vertebrae` are
+    the masks of L1 to L4 and their neighbours, those that are labelled; `target` is the region that is asked for.
     """
 
     density: Volume
     axes: SpineAxes
+    vertebrae: Mapping[str, Mask]
     regions: Mapping[str, MeasuredRegion]
+    target: str
     trabecular_mg_cm3: Mapping[str, float]
     metal_mm3: float
+    side: Side = Side.NONE
+
+    @property
+    def bones(self) -> Mapping[str, Mask]:
+        """The masks of L1 to L4."""
+        return {name: self.vertebrae[name] for name in LEVELS if name in self.vertebrae}
+
+    def carried(self, region: Mask) -> dict[str, Mask]:
+        """A region's parts by the vertebra that each is of; what is of T12 moves with L1, what is of L5 with L4."""
+        movers = {**{name: name for name in LEVELS}, "T12": LEVELS[0], "L5": LEVELS[-1]}
+        parts: dict[str, Mask] = {}
+        for name, mask in self.vertebrae.items():
+            part = region & mask
+            if part.any():
+                mover = movers[name]
+                parts[mover] = parts[mover] | part if mover in parts else part
+        return parts
 
 
-def measure_spine(volume: Volume, labels: LabelMap, calibration: Calibration) -> Spine:
-    """Measure L1 to L4 of a CT in HU with labels on its grid, each and together.
+def measure_spine(volume: Volume, labels: LabelMap, calibration: Calibration, *, target: str = WHOLE) -> Spine:
+    """Measure L1 to L4 of a CT in HU with labels on its grid, each and together; `target` is the region asked for.
 
     Errors: LabelsMismatch, SideConflict (upside down, or front and back exchanged), BadRegion, Uncalibrated,
     SuspectedUnit.
@@ -209,6 +229,8 @@ def measure_spine(volume: Volume, labels: LabelMap, calibration: Calibration) ->
     return Spine(
         density=density,
         axes=axes,
+        vertebrae={name: here.mask(f"vertebrae_{name}") & ~metal for name in COLUMN if f"vertebrae_{name}" in names},
+        target=target,
         regions={name: measured_region(density, mask & ~metal, axes) for name, mask in masks.items()},
         trabecular_mg_cm3={
             name: volumetric_bmd_mg_cm3(density, trabecular_region(here.mask(f"vertebrae_{name}") & ~metal, grid, one))

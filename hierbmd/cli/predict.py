@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Options(RadiographFlags):
-    """BMD with its interval, T-score and a density image from hip radiographs. Research use only."""
+    """BMD with its interval, T-score and a density image from radiographs of hip or spine. Research use only."""
 
     radiographs: tuple[Path, ...] = option("radiographs: DICOM, PNG, TIFF, JPEG or MHA", positional=True)
     model: Path = option("the model's folder: a run of hierbmd train regress or synthesize")
@@ -51,14 +51,16 @@ def main(argv: list[str]) -> int:
 def predict(options: Options) -> list[Path]:
     """Read every radiograph and write its predictions; returns their folders."""
     from hierbmd.data.halves import sides_shown
+    from hierbmd.data.site import site_of
     from hierbmd.io.radiograph import read_wanted_side
     from hierbmd.predict import load_predictor, predict_radiograph
 
     predictor = load_predictor(options.model)
     reference = reference_for(options.reference, predictor.card.region)
     images = [(path, read_wanted_side(path, options.stated)) for path in map(Path, options.radiographs)]
-    wanted = (Side.LEFT, Side.RIGHT) if options.side in (None, "both", "none") else (Side(options.side),)
-    tasks = [(path, image, side) for path, image in images for side in sides_shown(image) if side in wanted]
+    wanted = tuple(Side) if options.side in (None, "both", "none") else (Side(options.side),)
+    site = site_of(predictor.card.region)
+    tasks = [(path, image, side) for path, image in images for side in sides_shown(image, site) if side in wanted]
     names = dict(zip((path for path, _ in images), _folder_names([path for path, _ in images]), strict=True))
     folders = []
     for path, image, side in tasks:
@@ -125,7 +127,8 @@ def _write(folder: Path, result: dict[str, Any], prediction: Prediction, half: H
 
     value, interval = result["bmd_g_cm2"], result["interval_g_cm2"]
     spread = "" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})"
-    title = f"{result['side']} {result['region'].replace('_', ' ')} BMD {value:.3f}{spread} g/cm2"
+    side = "" if result["side"] == Side.NONE else f"{result['side']} "
+    title = f"{side}{result['region'].replace('_', ' ')} BMD {value:.3f}{spread} g/cm2"
     title += "" if result["t_score"] is None else f", T {result['t_score']:.1f}"
     title += ", model trained on simulated images" * result["simulated_training"]
     upright = half.geometry.upright(half.pixels)

@@ -1,8 +1,12 @@
-"""One side of a hip radiograph, as the learning stages see it: split, resampled, and turned to look like a right hip.
+"""The image that the learning stages see: one side of a hip radiograph turned to look like a right hip, or the whole
+of a lumbar one.
 
 The canonical half image is `HalfFrame.size_px` pixels of `HalfFrame.pixel_mm` on the detector, lateral on the image's
 left, medial on its right: a right hip in AP. The other side is mirrored to it. A mirrored image has no rigid camera
 (its determinant would be -1), so a half carries the exact camera of the image before mirroring, and the fact.
+
+A lumbar radiograph has no side (Side.NONE): all of it is resampled to the frame, and looks as in AP, the patient's left
+on the image's right.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierbmd.data.radiograph import Radiograph
+from hierbmd.data.site import HIP, LUMBAR_SPINE, SkeletalSite
 from hierbmd.errors import SideConflict, ViewConflict
 from hierbmd.geometry import Camera, Side, View
 from hierbmd.options import option
@@ -80,8 +85,17 @@ class Half:
         return self.geometry.side
 
 
-def sides_shown(radiograph: Radiograph) -> tuple[Side, ...]:
-    """The sides that a radiograph says it shows, left first; SideConflict when it does not say."""
+def sides_shown(radiograph: Radiograph, site: SkeletalSite = HIP) -> tuple[Side, ...]:
+    """The sides of a site that a radiograph shows, left first; of a site without sides, Side.NONE.
+
+    SideConflict when a radiograph of a paired site does not say which, or one of an unpaired site says a side.
+    """
+    if not site.paired:
+        if radiograph.side in (None, Side.NONE):
+            return (Side.NONE,)
+        raise SideConflict(
+            f"the radiograph shows side {radiograph.side}, the {site.name} has none", mend="side none for this site"
+        )
     if radiograph.side in BODY_SIDES:
         return (radiograph.side,)
     if radiograph.side == Side.BOTH:
@@ -100,17 +114,17 @@ def half_camera(
     """The exact camera of one side's half image, without touching pixels.
 
     A bilateral AP or PA image is cut at `midline_px` (the image's middle by default, in pixels of the radiograph): the
-    half's medial edge lies there. A unilateral image is used whole, centred. `camera` replaces the radiograph's own
-    when its principal point is not the centre. Errors: SideConflict (side missing, or not in this image), ViewConflict
-    (lateral or missing view), GeometryMissing.
+    half's medial edge lies there. A unilateral image is used whole, centred, and so is that of a site without sides
+    (Side.NONE). `camera` replaces the radiograph's own when its principal point is not the centre. Errors:
+    SideConflict (side missing, or not in this image), ViewConflict (lateral or missing view), GeometryMissing.
     """
     side = Side(side)
     _require_frontal(radiograph.view)
-    if side not in sides_shown(radiograph):
+    if side not in sides_shown(radiograph, LUMBAR_SPINE if side == Side.NONE else HIP):
         raise SideConflict(f"the radiograph shows side {radiograph.side}, not {side}", mend="correct --side")
     assert radiograph.view is not None
     whole = camera or radiograph.camera
-    on_image_left = (side == Side.RIGHT) == (radiograph.view == View.AP)
+    on_image_left = (side != Side.LEFT) == (radiograph.view == View.AP)
     middle_px = (radiograph.size_px[0] - 1) / 2.0
     centre_x_mm = ((middle_px if midline_px is None else midline_px) - whole.centre_px[0]) * whole.pixel_mm[0]
     if radiograph.side == Side.BOTH:
@@ -153,7 +167,7 @@ def _require_frontal(view: View | None) -> None:
     if view is None:
         raise ViewConflict("the radiograph does not say its view", mend="give --view AP or PA")
     if view not in (View.AP, View.PA):
-        raise ViewConflict(f"a hip is read on an AP or PA radiograph, not {view}", mend="give a frontal radiograph")
+        raise ViewConflict(f"BMD is read on an AP or PA radiograph, not {view}", mend="give a frontal radiograph")
 
 
 def _footprints(to: Camera, source: Camera, *, axis: int) -> NDArray[np.float64]:

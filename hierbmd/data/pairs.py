@@ -1,4 +1,4 @@
-"""Training pairs: half a radiograph with the areal-density images that its bones cast at their registered poses."""
+"""Training pairs: a radiograph, or its half, with the areal-density images that its bones cast at their own poses."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from numpy.typing import NDArray
 
 from hierbmd.data.density import Material
 from hierbmd.data.halves import HalfFrame
+from hierbmd.data.site import HIP
 from hierbmd.geometry import Side, View
 
-BONES = ("hip", "femur")
-"""The channels of `TrainingPair.bones`, in order: the hemipelvis and the femur of the pair's side."""
+BONES = HIP.bones
+"""The channels of `TrainingPair.bones` of a hip, in order: the hemipelvis and the femur of the pair's side."""
 
 REGION = "total_hip"
 """The region that is measured; hierbmd.anatomy.regions defines it."""
+
+HIP_OF_SCAN = {side: f"total_hip_{side}_bmd_qct_g_cm2" for side in (Side.LEFT, Side.RIGHT)}
+"""Columns of a lumbar pair's `extra`: the total hip's areal BMD from the same CT, where it holds the hip whole."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,8 @@ class PairRecord:
 class TrainingPair:
     """One pair in the canonical half frame: everything (H, W), float32 unless said otherwise.
 
-    `radiograph` is raw and bone bright; `bones` (2, H, W) the areal density of hip and femur in g/cm2; `region` that
-    of the measured region; `region_mask` (H, W) uint8 where the region is seen.
+    `radiograph` is raw and bone bright; `bones` (bones, H, W) the areal density in g/cm2 of hip and femur, or of the
+    vertebrae; `region` that of the measured region; `region_mask` (H, W) uint8 where the region is seen.
     """
 
     record: PairRecord
@@ -72,7 +76,8 @@ class TrainingPair:
 
     def __post_init__(self) -> None:
         shape = self.radiograph.shape
-        fits = self.bones.shape == (len(BONES), *shape) and self.region.shape == self.region_mask.shape == shape
+        bones = (len(self.record.outcomes), *shape)
+        fits = self.bones.shape == bones and self.region.shape == self.region_mask.shape == shape
         if not fits:
             raise ValueError(f"the images of pair {self.record.pair_id} are not of one size {shape}")
 

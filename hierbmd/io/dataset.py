@@ -16,7 +16,7 @@ import numpy as np
 
 from hierbmd.data.density import RESEARCH_USE_ONLY, Material
 from hierbmd.data.halves import CANONICAL_SIDE, HalfFrame
-from hierbmd.data.pairs import BONES, DatasetCard, PairRecord, TrainingPair
+from hierbmd.data.pairs import DatasetCard, PairRecord, TrainingPair
 from hierbmd.errors import BadManifest, OutputUnwritable
 from hierbmd.geometry import Side, View
 from hierbmd.io.atomic import atomic_path, read_json, write_json
@@ -25,7 +25,6 @@ VERSION = 1
 
 _IMAGES = ("radiograph", "bones", "region", "region_mask")
 _PLAIN = [f.name for f in dataclasses.fields(PairRecord) if f.name not in ("outcomes", "extra")]
-_OUTCOMES = [f"outcome_{bone}" for bone in BONES]
 
 
 def _optional_float(text: str) -> float | None:
@@ -94,7 +93,8 @@ def read_dataset(folder: str | Path) -> Dataset:
             rows = list(csv.DictReader(stream))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadManifest(f"no readable table of pairs ({error})", where=path, mend="run hierbmd prepare") from None
-    return Dataset(folder, card, tuple(_record_from(row, f"{path} line {n}") for n, row in enumerate(rows, start=2)))
+    records = (_record_from(row, card.bones, f"{path} line {n}") for n, row in enumerate(rows, start=2))
+    return Dataset(folder, card, tuple(records))
 
 
 def write_dataset(folder: str | Path, card: DatasetCard, records: Sequence[PairRecord]) -> None:
@@ -104,9 +104,9 @@ def write_dataset(folder: str | Path, card: DatasetCard, records: Sequence[PairR
         atomic_path(Path(folder) / "pairs.csv") as temporary,
         temporary.open("w", encoding="utf-8", newline="") as stream,
     ):
-        writer = csv.DictWriter(stream, [*_PLAIN, *_OUTCOMES, *extra], lineterminator="\n")
+        writer = csv.DictWriter(stream, [*_PLAIN, *_outcomes(card.bones), *extra], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(_row_from(record) for record in records)
+        writer.writerows(_row_from(record, card.bones) for record in records)
     write_json(Path(folder) / "dataset.json", _json_from(card))
 
 
@@ -185,9 +185,13 @@ def _card_from(value: Any, path: Path) -> DatasetCard:
         raise BadManifest(f"not a data set's card ({error!r})", where=path, mend="run hierbmd prepare") from None
 
 
-def _row_from(record: PairRecord) -> dict[str, str]:
+def _outcomes(bones: Sequence[str]) -> list[str]:
+    return [f"outcome_{bone}" for bone in bones]
+
+
+def _row_from(record: PairRecord, bones: Sequence[str]) -> dict[str, str]:
     row = {name: _text(getattr(record, name)) for name in _PLAIN}
-    row |= {f"outcome_{bone}": record.outcomes.get(bone, "") for bone in BONES}
+    row |= {f"outcome_{bone}": record.outcomes.get(bone, "") for bone in bones}
     return {**dict(record.extra), **row}
 
 
@@ -195,11 +199,11 @@ def _text(value: Any) -> str:
     return "" if value is None else str(int(value)) if isinstance(value, bool) else str(value)
 
 
-def _record_from(row: dict[str, Any], where: str) -> PairRecord:
+def _record_from(row: dict[str, Any], bones: Sequence[str], where: str) -> PairRecord:
     try:
         values: dict[str, Any] = {name: _READERS.get(name, str)(row[name]) for name in _PLAIN if name in row}
-        outcomes = {bone: row[f"outcome_{bone}"] for bone in BONES}
-        extra = {name: value for name, value in row.items() if name not in (*_PLAIN, *_OUTCOMES)}
+        outcomes = {bone: row[f"outcome_{bone}"] for bone in bones}
+        extra = {name: value for name, value in row.items() if name not in (*_PLAIN, *_outcomes(bones))}
         return PairRecord(**values, outcomes=outcomes, extra=extra)
     except (KeyError, TypeError, ValueError) as error:
         raise BadManifest(f"not a pair's record ({error!r})", where=where, mend="prepare the data set again") from None

@@ -35,6 +35,7 @@ _CR, _DX, _CT = (
 _LATERALITY = {Side.LEFT: "L", Side.RIGHT: "R", Side.BOTH: "B", Side.NONE: "U"}
 _VIEW_POSITION = {View.AP: "AP", View.PA: "PA", View.LAT: "LL"}
 _HIP_REGION = ("24136001", "SCT", "Hip joint")
+_SPINE_REGION = ("122496007", "SCT", "Lumbar spine")
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,9 @@ def _describe_digital_x_ray(dataset: FileDataset) -> None:
     dataset.PixelIntensityRelationship = "LOG"
     dataset.PixelIntensityRelationshipSign = 1 if dataset.PhotometricInterpretation == "MONOCHROME1" else -1
     region = Dataset()
-    region.CodeValue, region.CodingSchemeDesignator, region.CodeMeaning = _HIP_REGION
+    region.CodeValue, region.CodingSchemeDesignator, region.CodeMeaning = (
+        _SPINE_REGION if dataset.ImageLaterality == _LATERALITY[Side.NONE] else _HIP_REGION
+    )
     dataset.AnatomicRegionSequence = Sequence([region])
     dataset.AcquisitionContextSequence = Sequence([])
 

@@ -73,20 +73,22 @@ class DensityNet(nn.Module):
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name.startswith("generator.") and not self.generator.decodes(name[10:]))
 
-    def carry_from(self, source: DensityNet, *, channel: str | None) -> None:
+    def carry_from(self, source: DensityNet, *, channels: Sequence[str]) -> None:
         """Start from another stage's network: the whole generator, and for each structure the head of the same name.
 
-        A structure that `source` does not know starts from its `channel` (the region is a part of the femur); without
-        one the heads start afresh. RuntimeError when the generators differ.
+        A structure that `source` does not know starts from the sum of its `channels` (the hip's region is a part of the
+        femur, the spine's of four vertebrae); without them the heads start afresh. RuntimeError when the generators
+        differ.
         """
         self.generator.load_state_dict(source.generator.state_dict())
-        if channel is None:
+        if not channels:
             return
         with torch.no_grad():
             for i, name in enumerate(self.structures):
-                j = source.structures.index(name if name in source.structures else channel)
-                self.head.weight[i] = source.head.weight[j]
-                self.head.bias[i] = source.head.bias[j]  # type: ignore[index]
+                names = [name] if name in source.structures else channels
+                rows = [source.structures.index(one) for one in names]
+                self.head.weight[i] = source.head.weight[rows].sum(0)
+                self.head.bias[i] = source.head.bias[rows].sum(0)  # type: ignore[index]
 
 
 def _padded(image: Tensor, multiple_px: int) -> Tensor:

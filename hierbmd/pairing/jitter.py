@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from hierbmd.anatomy.hip import Hip
 from hierbmd.errors import HierbmdError
 from hierbmd.geometry import ProjectionGeometry
 from hierbmd.pairing.make import MadePair, Patient, Refused, pair_images
@@ -42,12 +43,12 @@ def jittered(patient: Patient, made: Sequence[MadePair], options: JitterOptions,
         return given
     basis = materials_of(patient.volume, _EXPOSURE)
     for one in made:
-        loose = loosened(basis, patient.labels, [f"femur_{one.hip.side}"])
-        for number, rng in enumerate(_generators(options, f"{name} {one.hip.side}")):
+        loose = loosened(basis, patient.labels, [f"femur_{one.measured.side}"])
+        for number, rng in enumerate(_generators(options, f"{name} {one.measured.side}")):
             try:
                 given.made.append((number, _moved(loose, one, options, rng)))
             except HierbmdError as error:
-                given.refused.append(Refused(one.hip.side, "jitter", type(error).__name__, str(error)))
+                given.refused.append(Refused(one.measured.side, "jitter", type(error).__name__, str(error)))
     return given
 
 
@@ -59,7 +60,8 @@ def _generators(options: JitterOptions, name: str) -> Iterator[np.random.Generat
 def _moved(loose: Loose, made: MadePair, options: JitterOptions, rng: np.random.Generator) -> MadePair:
     femur = made.found["femur"].camera_from_world
     hip = made.found["hip"].camera_from_world
-    head_world_mm = made.hip.axes.head.centre_world_mm
+    assert isinstance(made.measured, Hip), "RowOptions refuses jitter of another site"
+    head_world_mm = made.measured.axes.head.centre_world_mm
     body = turn_about(
         transform_points(femur, head_world_mm),
         rng.normal(0.0, options.rotate_deg, 3),
@@ -69,13 +71,13 @@ def _moved(loose: Loose, made: MadePair, options: JitterOptions, rng: np.random.
     poses = {"hip": body @ hip, "femur": body @ femur @ joint}
     # The volume is seen at the pelvis' pose; the femur is moved within it to where its own pose has it.
     motion = invert_rigid(poses["hip"]) @ poses["femur"]
-    moved = with_bones_at(loose, {f"femur_{made.hip.side}": motion})
+    moved = with_bones_at(loose, {f"femur_{made.measured.side}": motion})
     view = made.half.geometry
     geometry = ProjectionGeometry(view.camera, poses["hip"], view.view, view.side)
     shot = expose(moved, geometry, options=_EXPOSURE, seed=int(rng.integers(2**31)))
     pixels = view.canonical(shot.pixels)
     half = replace(made.half, pixels=pixels, covered=np.ones(pixels.shape, dtype=np.bool_))
-    return replace(made, half=half, images=pair_images(made.hip, half, poses))
+    return replace(made, half=half, images=pair_images(made.measured, half, poses))
 
 
 def turn_about(centre_mm: Vector, angles_deg: Vector, *, shift_mm: Vector | None = None) -> Matrix:

@@ -1,4 +1,4 @@
-"""From a CT and a radiograph to training pairs: each side measured, its bones registered and projected."""
+"""From a CT and a radiograph to training pairs: each side, or the spine, measured, its bones registered, projected."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hierbmd.anatomy.areal import mean_bmd_g_cm2, project_density, project_region
-from hierbmd.anatomy.hip import Hip, measure_hip
-from hierbmd.anatomy.options import HipRegion
-from hierbmd.anatomy.shape import world_points
+from hierbmd.anatomy.areal import MeasuredSite, mean_bmd_g_cm2, project_density, project_region
+from hierbmd.anatomy.hip import measure_hip
+from hierbmd.anatomy.shape import Mask, world_points
+from hierbmd.anatomy.spine import measure_spine
 from hierbmd.data.calibration import Calibration
 from hierbmd.data.halves import Half, half_radiograph
-from hierbmd.data.pairs import BONES
 from hierbmd.data.radiograph import Radiograph
+from hierbmd.data.site import SkeletalSite, site_of
 from hierbmd.data.volume import LabelMap, Volume
-from hierbmd.errors import BadRegion, HierbmdError
-from hierbmd.geometry import ProjectionGeometry, Side
+from hierbmd.errors import BadRegion, HierbmdError, LabelsMismatch
+from hierbmd.geometry import Camera, ProjectionGeometry, Side
 from hierbmd.pairing.options import PairingOptions
 from hierbmd.registration.outcome import BoneRegistration
 from hierbmd.registration.patient import register_bones
@@ -36,7 +36,8 @@ LEAST_ON_IMAGE = 0.98
 class PairImages:
     """The images of a pair in the canonical half frame; see TrainingPair. `region_bmd_g_cm2` is what they read.
 
-    `at_pose_g_cm2` has by name what every region of the hip reads at the radiograph's pose, None for one off the image.
+    `at_pose_g_cm2` has by name what every region of the site reads at the radiograph's pose, None for one off the
+    image.
     """
 
     radiograph: NDArray[np.float32]
@@ -44,23 +45,22 @@ class PairImages:
     region: NDArray[np.float32]
     region_mask: NDArray[np.uint8]
     region_bmd_g_cm2: float
-    at_pose_g_cm2: Mapping[HipRegion, float | None]
+    at_pose_g_cm2: Mapping[str, float | None]
 
 
-def pair_images(hip: Hip, half: Half, poses: Mapping[str, Matrix]) -> PairImages:
-    """Project a hip's calibrated bones, each at its own pose (camera_from_world 4x4 by "hip" and "femur").
+def pair_images(measured: MeasuredSite, half: Half, poses: Mapping[str, Matrix]) -> PairImages:
+    """Project a site's calibrated bones, each at its own pose (camera_from_world 4x4 by bone).
 
-    The region moves with the femur. BadRegion when less than 98 % of it is on the radiograph; RaysMissVolume when a
-    bone is not on it at all.
+    A region moves with the bones that it is of: a hip's with the femur, a lumbar one's parts with their vertebrae.
+    BadRegion when less than 98 % of the target is on the radiograph; RaysMissVolume when a bone is not on it at all.
     """
-    require_on_image(hip, half, poses["femur"])
+    require_on_image(measured, half, poses)
     camera, canonical = half.geometry.camera, half.geometry.canonical
-    masks = {"hip": hip.pelvis, "femur": hip.femur}
-    bones = np.stack([project_density(hip.density, masks[bone], camera, poses[bone]) for bone in BONES])
-    projected = {
-        name: project_region(hip.density, one.mask, camera, poses["femur"]) for name, one in hip.regions.items()
-    }
-    region, seen = projected[hip.target]
+    bones = np.stack(
+        [project_density(measured.density, mask, camera, poses[bone]) for bone, mask in measured.bones.items()]
+    )
+    projected = {name: _project(measured, one.mask, camera, poses) for name, one in measured.regions.items()}
+    region, seen = projected[measured.target]
     return PairImages(
         radiograph=half.pixels,
         bones=canonical(bones),
@@ -73,18 +73,30 @@ def pair_images(hip: Hip, half: Half, poses: Mapping[str, Matrix]) -> PairImages
     )
 
 
-def require_on_image(hip: Hip, half: Half, camera_from_world: Matrix) -> None:
+def _project(
+    measured: MeasuredSite, region: Mask, camera: Camera, poses: Mapping[str, Matrix]
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """A region's areal density, (H, W) g/cm2, and where it is seen, its parts each at the pose of their own bone."""
+    parts = measured.carried(region)
+    images = [project_region(measured.density, part, camera, poses[bone]) for bone, part in parts.items()]
+    areal, seen = (np.stack(one) for one in zip(*images, strict=True))
+    return areal.sum(axis=0), seen.max(axis=0)
+
+
+def require_on_image(measured: MeasuredSite, half: Half, poses: Mapping[str, Matrix]) -> None:
     """Raise BadRegion when the radiograph cuts the region off."""
-    points = transform_points(camera_from_world, world_points(hip.region, hip.density.grid))
+    parts, grid = measured.carried(measured.regions[measured.target].mask), measured.density.grid
+    points = np.concatenate([transform_points(poses[bone], world_points(part, grid)) for bone, part in parts.items()])
     columns, rows = np.rint(half.geometry.canonical_pixels(points)).astype(int).T
     height, width = half.covered.shape
     inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
     shown = inside.copy()
     shown[inside] = half.covered[rows[inside], columns[inside]]
     if np.mean(shown) < LEAST_ON_IMAGE:
+        part = "" if half.side == Side.NONE else f"{half.side} half of the "
         raise BadRegion(
-            f"only {np.mean(shown):.0%} of the region is on the {hip.side} half of the radiograph",
-            mend="a larger frame, or a radiograph that shows the whole hip",
+            f"only {np.mean(shown):.0%} of the region is on the {part}radiograph",
+            mend="a larger frame, or a radiograph that shows the whole region",
         )
 
 
@@ -99,9 +111,9 @@ class Patient:
 
 @dataclass(frozen=True)
 class MadePair:
-    """A pair that can be used, with what it was made from; `found` has the registration of "hip" and of "femur"."""
+    """A pair that can be used, with what it was made from; `found` has the registration of each bone of the site."""
 
-    hip: Hip
+    measured: MeasuredSite
     half: Half
     images: PairImages
     found: Mapping[str, BoneRegistration]
@@ -138,42 +150,59 @@ def make_pairs(
     options: PairingOptions,
     registrar: Registrar = register_bones,
 ) -> RadiographPairs:
-    """The pairs of one radiograph: each side measured, all bones registered together, each side projected.
+    """The pairs of one radiograph: each side (or the spine) measured, all bones registered together, each projected.
 
     A side that cannot be measured, registered or projected is refused and the other goes on. Only poses that converged
     become targets. `registrar` is `register_bones`, or what has its signature.
     """
     made: list[MadePair] = []
     refused: list[Refused] = []
-    hips = _each(sides, "measure", refused, lambda side: _measured(patient, side, options))
-    if not hips:
+    site = site_of(options.region.region)
+    measured = _each(sides, "measure", refused, lambda side: _measured(patient, side, options))
+    if not measured:
         return RadiographPairs(made, refused, {})
-    bones = [f"{bone}_{side}" for side in hips for bone in ("femur", "hip")]
+    bones = [site.label(bone, side) for side in measured for bone in reversed(site.bones)]
     found = registrar(patient.volume, patient.labels, radiograph, start, bones=bones, options=options.registration)
 
     def one(side: Side) -> MadePair:
-        by_bone = {bone: found[f"{bone}_{side}"] for bone in BONES}
+        by_bone = {bone: found[site.label(bone, side)] for bone in site.bones}
         half = half_radiograph(radiograph, side, options.frame, camera=start.camera)
         poses = {bone: result.camera_from_world for bone, result in by_bone.items()}
-        return MadePair(hips[side], half, pair_images(hips[side], half, poses), by_bone)
+        return MadePair(measured[side], half, pair_images(measured[side], half, poses), by_bone)
 
-    for side in list(hips):
-        lost = {bone: found[f"{bone}_{side}"] for bone in BONES if not found[f"{bone}_{side}"].converged}
-        if lost:
+    usable = []
+    for side in measured:
+        of_side = {bone: found[site.label(bone, side)] for bone in site.bones}
+        lost = {bone: result for bone, result in of_side.items() if not result.converged}
+        if not lost:
+            usable.append(side)
+        else:
             reason = "; ".join(f"{bone}: {result.outcome.value}" for bone, result in lost.items())
             refused.append(Refused(side, "register", next(iter(lost.values())).outcome.name, reason))
-    usable = [side for side in hips if all(found[f"{bone}_{side}"].converged for bone in BONES)]
     made += _each(usable, "project", refused, one).values()
     return RadiographPairs(made, refused, found)
 
 
-def _measured(patient: Patient, side: Side, options: PairingOptions) -> Hip:
-    hip = measure_hip(patient.volume, patient.labels, side, patient.calibration, options=options.region)
-    if hip.has_metal and not options.keep_metal:
+def _measured(patient: Patient, side: Side, options: PairingOptions) -> MeasuredSite:
+    site = site_of(options.region.region)
+    measured: MeasuredSite
+    if site.paired:
+        measured = measure_hip(patient.volume, patient.labels, side, patient.calibration, options=options.region)
+    else:
+        _require_vertebrae(patient.labels, site)
+        measured = measure_spine(patient.volume, patient.labels, patient.calibration, target=options.region.region)
+    if measured.metal_mm3 > 0 and not options.keep_metal:
         raise BadRegion(
-            f"metal in the {side} hip: {hip.metal_mm3:.0f} mm3 above {METAL_HU:.0f} HU", mend="--keep-metal keeps it"
+            f"metal in the {site.called(side)}: {measured.metal_mm3:.0f} mm3 above {METAL_HU:.0f} HU",
+            mend="--keep-metal keeps it",
         )
-    return hip
+    return measured
+
+
+def _require_vertebrae(labels: LabelMap, site: SkeletalSite) -> None:
+    missing = [name for bone in site.bones if (name := site.label(bone, Side.NONE)) not in labels.names_present]
+    if missing:
+        raise LabelsMismatch(f"not in the label map: {', '.join(missing)}", mend="L1 to L4, as TotalSegmentator v2")
 
 
 def _each(

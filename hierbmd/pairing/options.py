@@ -8,6 +8,7 @@ from pathlib import Path
 from hierbmd.anatomy.options import RegionOptions
 from hierbmd.data.calibration import Calibration
 from hierbmd.data.halves import HalfFrame
+from hierbmd.data.site import site_of
 from hierbmd.errors import BadConfig
 from hierbmd.io.radiograph import RadiographOptions
 from hierbmd.options import option, part
@@ -52,3 +53,8 @@ class RowOptions:
     calibration: Calibration | None = None
     scheme: Path | None = option("JSON {name: id} of the label maps; TotalSegmentator v2 without", None)
     resample_tilt: bool = option("resample CTs with gantry tilt instead of refusing them", False)
+
+    def __post_init__(self) -> None:
+        region = self.pairing.region.region
+        if self.jitter.pairs and not site_of(region).paired:
+            raise BadConfig("jittered pairs are made of hips alone", where=region, mend="jittered 0 for the spine")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hierbmd.data.pairs import BONES
 from hierbmd.data.radiograph import Radiograph
+from hierbmd.data.site import SkeletalSite
 from hierbmd.geometry import Camera, Side
 from hierbmd.io.image import write_png
 from hierbmd.pairing.make import Patient
@@ -25,6 +25,7 @@ FOLDER = "review"
 class Seen:
     """What the reviews of one radiograph are made of; `found` has every bone's registration by its name."""
 
+    site: SkeletalSite
     patient: Patient
     radiograph: Radiograph
     camera: Camera
@@ -33,13 +34,13 @@ class Seen:
 
 
 def write_review(out: Path, pair_id: str, side: Side, seen: Seen) -> dict[str, Any]:
-    """Write `review/PAIR_ID_BONE.png` for both bones of a side; what a page tells of them comes back.
+    """Write `review/PAIR_ID_BONE.png` for the bones of a side; what a page tells of them comes back.
 
     A radiograph that carries burned-in annotation is not drawn: a review leaves the room where patients have names.
     """
     bones = {}
-    for bone in BONES:
-        name = f"{bone}_{side}"
+    for bone in seen.site.bones:
+        name = seen.site.label(bone, side)
         result, options = seen.found[name], seen.options
         volume, labels = seen.patient.volume, seen.patient.labels
         body = make_body(

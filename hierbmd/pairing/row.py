@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hierbmd.anatomy.hip import measure_hip
 from hierbmd.calibration.source import calibration_from
-from hierbmd.data.halves import sides_shown
+from hierbmd.data.halves import BODY_SIDES, sides_shown
 from hierbmd.data.manifest import ManifestRow
+from hierbmd.data.pairs import HIP_OF_SCAN
 from hierbmd.data.radiograph import Radiograph
+from hierbmd.data.site import site_of
 from hierbmd.data.splits import pixels_sha256
-from hierbmd.errors import LabelsMismatch, Uncalibrated
+from hierbmd.errors import HierbmdError, LabelsMismatch, Uncalibrated
 from hierbmd.geometry import Placement, ProjectionGeometry, Side
 from hierbmd.io.ct import read_volume
 from hierbmd.io.labels import read_labels
@@ -25,6 +29,8 @@ from hierbmd.pairing.review import Seen, write_review
 from hierbmd.registration.patient import register_bones
 from hierbmd.registration.start import start_geometry
 
+_LOG = logging.getLogger(__name__)
+
 
 def make_row(
     row: ManifestRow, key: str, out: Path, options: RowOptions | None = None, *, registrar: Registrar | None = None
@@ -33,28 +39,50 @@ def make_row(
     options = options or RowOptions()
     patient = _read_patient(row, options)
     radiograph = _read_radiograph(row, options)
-    sides = [side for side in sides_shown(radiograph) if row.side in (None, Side.BOTH, Side.NONE, side)]
-    start = _start(row, patient, radiograph, sides)
+    site = site_of(options.pairing.region.region)
+    sides = [side for side in sides_shown(radiograph, site) if row.side in (None, Side.BOTH, Side.NONE, side)]
+    start = _start(row, patient, radiograph, [site.label(bone, side) for bone in site.bones[::-1] for side in sides])
     given = make_pairs(
         patient, radiograph, start, sides, options=options.pairing, registrar=registrar or register_bones
     )
     jitter = options.jitter if row.split == "train" else JitterOptions()
     more = jittered(patient, given.made, jitter, name=key)
-    made = [(f"{key}_{one.hip.side}", one, pixels_sha256(radiograph.pixels)) for one in given.made]
+    made = [(_pair_id(key, one.measured.side), one, pixels_sha256(radiograph.pixels)) for one in given.made]
     made += [
-        (f"{key}_{one.hip.side}_j{number}", one, pixels_sha256(one.images.radiograph)) for number, one in more.made
+        (f"{_pair_id(key, one.measured.side)}_j{number}", one, pixels_sha256(one.images.radiograph))
+        for number, one in more.made
     ]
+    extra = {} if site.paired or not made else _hips_of_scan(patient)
     pairs = []
     for place, (pair_id, one, sha256) in enumerate(made):
         record = record_of(one, radiograph, pair_id=pair_id, subject=row.subject, sha256=sha256)
-        record = dataclasses.replace(record, synthetic=place >= len(given.made))
+        record = dataclasses.replace(record, synthetic=place >= len(given.made), extra=extra)
         write_made_pair(out, record, one)
         facts = {"record": dataclasses.asdict(record), "quality": quality_of(one, patient.calibration)}
         pairs.append({"pair_id": pair_id, "material": patient.calibration.material.value, **facts})
-    seen = Seen(patient, radiograph, start.camera, given.found, options.pairing.registration)
-    reviews = [write_review(out, f"{key}_{side}", side, seen) for side in sides if f"femur_{side}" in given.found]
+    seen = Seen(site, patient, radiograph, start.camera, given.found, options.pairing.registration)
+    shown = [side for side in sides if site.label(site.bones[-1], side) in given.found]
+    reviews = [write_review(out, _pair_id(key, side), side, seen) for side in shown]
     refused = [dataclasses.asdict(one) for one in (*given.refused, *more.refused)]
     return {"pairs": pairs, "refusals": refused, "reviews": reviews}
+
+
+def _pair_id(key: str, side: Side) -> str:
+    return f"{key}_spine" if side == Side.NONE else f"{key}_{side}"
+
+
+def _hips_of_scan(patient: Patient) -> dict[str, str]:
+    """The total-hip BMD of a lumbar pair's own CT, of each side that it holds whole: what lies out of the image."""
+    found = {}
+    for side in BODY_SIDES:
+        try:
+            hip = measure_hip(patient.volume, patient.labels, side, patient.calibration)
+        except HierbmdError as error:
+            _LOG.info("no total hip, %s, from this CT: %s", side, error)
+            continue
+        if not hip.has_metal:
+            found[HIP_OF_SCAN[side]] = f"{hip.bmd.bmd_g_cm2:.5f}"
+    return found
 
 
 def _read_patient(row: ManifestRow, options: RowOptions) -> Patient:
@@ -76,8 +104,7 @@ def _read_radiograph(row: ManifestRow, options: RowOptions) -> Radiograph:
     return read_wanted_side(row.radiograph, said)
 
 
-def _start(row: ManifestRow, patient: Patient, radiograph: Radiograph, sides: Sequence[Side]) -> ProjectionGeometry:
-    bones = [f"femur_{side}" for side in sides] + [f"hip_{side}" for side in sides]
+def _start(row: ManifestRow, patient: Patient, radiograph: Radiograph, bones: Sequence[str]) -> ProjectionGeometry:
     # One side without labels is that side's refusal, later; the start is set by the bones that are there.
     start = start_geometry(radiograph, patient.labels, [b for b in bones if b in patient.labels.names_present] or bones)
     if row.pose is None:

@@ -11,6 +11,7 @@ from typing import Any
 from hierbmd.data.density import Material
 from hierbmd.data.manifest import ManifestRow
 from hierbmd.data.pairs import DatasetCard, PairRecord
+from hierbmd.data.site import site_of
 from hierbmd.errors import Uncalibrated
 from hierbmd.geometry import Side, View
 from hierbmd.io.decisions import Decision, decision_key
@@ -86,7 +87,7 @@ class Cohort:
             {**pair["quality"], "pair_id": pair["pair_id"], "subject": task.row.subject} for task, pair in self.pairs()
         ]
 
-    def entries(self, out: Path) -> list[Entry]:
+    def entries(self, out: Path, region: str) -> list[Entry]:
         """What the review page shows: every side that was registered, whether it became a pair or not."""
         made, leaked = self._made(), self._leaked()
         entries = []
@@ -101,7 +102,7 @@ class Cohort:
             entries.append(
                 Entry(
                     key=key,
-                    title=f"{side} hip",
+                    title=site_of(region).called(Side(side)),
                     source=f"line {task.row.line} of the manifest",
                     bones=review["bones"],
                     pictures=pictures,
@@ -124,6 +125,7 @@ class Cohort:
         return DatasetCard(
             frame=options.frame,
             region=options.region.region,
+            bones=site_of(options.region.region).bones,
             material=Material(materials.pop()),
             sdd_mm=common({record.sdd_mm for record in records}),
             source_isocentre_mm=common({record.source_isocentre_mm for record in records}),
@@ -180,5 +182,5 @@ def _with_row(stored: Mapping[str, Any], row: ManifestRow, splits: Mapping[str, 
         sex=row.sex,
         height_cm=row.height_cm,
         weight_kg=row.weight_kg,
-        extra=dict(row.extra),
+        extra={**record.extra, **row.extra},
     )

@@ -18,7 +18,7 @@ import numpy as np
 
 from hierbmd.data.density import RESEARCH_USE_ONLY
 from hierbmd.errors import BadConfig, ProcessDied
-from hierbmd.geometry import ProjectionGeometry
+from hierbmd.geometry import ProjectionGeometry, Side
 from hierbmd.io.atomic import write_json
 from hierbmd.io.dicom_write import DicomOptions
 from hierbmd.io.geometry_file import geometry_to_json
@@ -119,6 +119,8 @@ def _radiograph(folder: Path, case: Case, loose: Loose, recipe: Recipe, number: 
     position = POSITIONS.get(laid)
     tilt_deg = draw_tilt_deg(rng, position)
     geometry = draw_geometry(rng, recipe.study, _aim_world_mm(case, aim), tilt_deg=tilt_deg)
+    if aim == "lumbar" or recipe.patient.coverage == "lumbar":
+        geometry = dataclasses.replace(geometry, side=Side.NONE)
     motions = draw_femur_motions(
         rng, recipe.study, case.hip_centres_world_mm, case.labels.names_present, position=position, tilt_deg=tilt_deg
     )
@@ -129,7 +131,8 @@ def _radiograph(folder: Path, case: Case, loose: Loose, recipe: Recipe, number: 
     radiograph = expose(moved, geometry, options=exposure, seed=exposure_seed)
     radiograph = dataclasses.replace(radiograph, source_isocentre_mm=recipe.study.source_isocentre_mm)
     name = f"radiograph_{pose:02d}.dcm"
-    dicom = DicomOptions(subject=case.subject, description="simulated AP hip", uid_seed=f"hierbmd simulate {seed}")
+    shows = "lumbar spine" if geometry.side == Side.NONE else "hip"
+    dicom = DicomOptions(subject=case.subject, description=f"simulated AP {shows}", uid_seed=f"hierbmd simulate {seed}")
     drawn = write_simulated(folder / name, radiograph, geometry, options=exposure, seed=exposure_seed, dicom=dicom)
     how = {"position": laid, "aim": aim, "tilt_deg": round(tilt_deg, 4), "site": site, "exposure": drawn}
     return {**how, **_pose_truth(name, geometry, motions, case, exposure_seed)}

@@ -59,7 +59,6 @@ def _manifest_rows(truth: dict[str, Any], split: str) -> list[dict[str, Any]]:
         "labels": f"{folder}/labels.nii.gz",
         "calibration": f"{folder}/{truth['calibration_file']}",
         "view": "AP",
-        "side": "both",
         "split": split,
         "simulated": "true",
         **person,
@@ -68,7 +67,13 @@ def _manifest_rows(truth: dict[str, Any], split: str) -> list[dict[str, Any]]:
         common[f"arthritis_{side}"] = round(truth["anatomy"]["arthritis"][n], 3) if "anatomy" in truth else ""
         common[f"implant_{side}"] = truth["anatomy"]["implants"][n] if "anatomy" in truth else ""
     return [
-        {**common, "radiograph": f"{folder}/{one['file']}", "position": one["position"], "aim": one["aim"]}
+        {
+            **common,
+            "radiograph": f"{folder}/{one['file']}",
+            "side": one["geometry"]["side"],
+            "position": one["position"],
+            "aim": one["aim"],
+        }
         for one in truth["radiographs"]
     ]
 

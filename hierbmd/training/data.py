@@ -25,7 +25,7 @@ from hierbmd.training.augment import Augmentation, make_augment
 from hierbmd.training.unpaired import RadiographsAlone, files, read_unpaired
 
 Batch = dict[str, Any]
-"""A batch: "radiograph", "region", "mask" (B, 1, H, W) and "bones" (B, 2, H, W) float32, radiograph normalised, the
+"""A batch: "radiograph", "region", "mask" (B, 1, H, W) and "bones" (B, bones, H, W) float32, radiograph normalised, the
 others in g/cm2 or 0 to 1; "bmd" and "bmd_at_pose" (B,) g/cm2; "registered" (B,) bool; "pair_id" a list."""
 
 TRAIN, VALIDATION = "train", "val"
@@ -130,7 +130,7 @@ class PairData(LightningDataModule):
         held_out = [r for r in self.dataset.records if r not in self.records(TRAIN)]
         own = [(r.pair_id, self.dataset.load(r).radiograph) for r in self.records(TRAIN)]
         if self.radiographs:
-            sides = read_unpaired(self.radiographs, self.dataset.card.frame, held_out)
+            sides = read_unpaired(self.radiographs, self.dataset.card, held_out)
             own += [(side.name, side.pixels) for side in sides]
         return [(name, self.normalisation.apply(pixels)) for name, pixels in own]
 

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset as TorchDataset
 
-from hierbmd.data.halves import HalfFrame, half_radiograph, sides_shown
-from hierbmd.data.pairs import PairRecord
+from hierbmd.data.halves import half_radiograph, sides_shown
+from hierbmd.data.pairs import DatasetCard, PairRecord
+from hierbmd.data.site import site_of
 from hierbmd.data.splits import pixels_sha256
 from hierbmd.errors import BadManifest, HierbmdError, SplitLeak
 from hierbmd.io.radiograph import RadiographOptions, read_radiograph
@@ -30,7 +31,7 @@ class UnpairedSide:
     pixels: NDArray[np.float32]
 
 
-def read_unpaired(folder: str | Path, frame: HalfFrame, not_of: Sequence[PairRecord]) -> tuple[UnpairedSide, ...]:
+def read_unpaired(folder: str | Path, card: DatasetCard, not_of: Sequence[PairRecord]) -> tuple[UnpairedSide, ...]:
     """Every side of the radiographs in a folder, its subfolders too, in the order of their names.
 
     A file that cannot be read is left out and logged with its reason. `not_of` are the held-out images: SplitLeak when
@@ -41,8 +42,8 @@ def read_unpaired(folder: str | Path, frame: HalfFrame, not_of: Sequence[PairRec
     for path in files(folder):
         try:
             radiograph = read_radiograph(path, RadiographOptions())
-            shown = sides_shown(radiograph)
-            halves = [(side, half_radiograph(radiograph, side, frame)) for side in shown]
+            shown = sides_shown(radiograph, site_of(card.region))
+            halves = [(side, half_radiograph(radiograph, side, card.frame)) for side in shown]
         except HierbmdError as error:
             _LOG.warning("left out: %s", error)
             continue

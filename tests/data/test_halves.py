@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 
+from hierbmd.anatomy.options import HipRegion, SpineRegion
 from hierbmd.data.halves import HalfFrame, half_camera, half_radiograph, sides_shown
 from hierbmd.data.radiograph import Radiograph
+from hierbmd.data.site import HIP, LUMBAR_SPINE, site_of
 from hierbmd.errors import GeometryMissing, SideConflict, ViewConflict
 from hierbmd.geometry import Placement, Side, View
 from hierbmd.rigid import transform_points
@@ -143,3 +146,33 @@ def test_only_frontal_views_have_halves():
 def test_without_spacing_there_is_no_half():
     with pytest.raises(GeometryMissing, match="--pixel-mm"):
         half_camera(replace(_radiograph(), pixel_mm=None), Side.LEFT, FRAME)
+
+
+@pytest.mark.parametrize("view", [View.AP, View.PA])
+def test_a_lumbar_radiograph_is_taken_whole_and_looks_as_in_ap(view):
+    radiograph = _radiograph(view=view, side=Side.NONE)
+    pose = Placement(view, np.zeros(3), 800.0).camera_from_world()
+    left, up = np.array([12.0, 0.0, 0.0]), np.array([0.0, 0.0, 30.0])
+    spot_px = radiograph.camera.pixels_from_camera(transform_points(pose, left + up))
+    radiograph = replace(radiograph, pixels=_blob_image(radiograph, spot_px))
+    half = half_radiograph(radiograph, Side.NONE, FRAME)
+    expected = half.geometry.canonical_pixels(transform_points(pose, left + up))
+    assert _centre_of_gravity(half.pixels - half.pixels.min()) == pytest.approx(expected, abs=0.02)
+    assert (expected - [19.5, 39.5])[0] > 0 > (expected - [19.5, 39.5])[1]
+    assert half.geometry.mirrored == (view == View.PA)
+
+
+def test_a_site_without_sides_takes_no_radiograph_of_a_side():
+    assert sides_shown(_radiograph(side=Side.NONE), LUMBAR_SPINE) == (Side.NONE,)
+    assert sides_shown(_radiograph(side=None), LUMBAR_SPINE) == (Side.NONE,)
+    for side in (Side.LEFT, Side.RIGHT, Side.BOTH):
+        with pytest.raises(SideConflict, match="lumbar spine has none"):
+            half_camera(_radiograph(side=side), Side.NONE, FRAME)
+    with pytest.raises(SideConflict, match="does not say which side"):
+        half_camera(_radiograph(side=Side.NONE), Side.LEFT, FRAME)
+
+
+def test_every_region_that_can_be_asked_for_is_of_one_site():
+    assert get_args(HipRegion) == HIP.regions
+    assert get_args(SpineRegion) == LUMBAR_SPINE.regions
+    assert all(site_of(region) == site for site in (HIP, LUMBAR_SPINE) for region in site.regions)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from hierbmd.cli._options import parse
 from hierbmd.cli.main import main
 from hierbmd.errors import BadConfig
 from hierbmd.training.configure import config_path
@@ -94,6 +96,15 @@ def test_every_stage_configuration_is_whole(stage: str) -> None:
 
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml")), ids=lambda p: p.stem)
 def test_every_overlay_in_the_repository_is_accepted(path: Path) -> None:
+    command = re.match(r"# hierbmd (\w+)", path.read_text())
+    if command is not None:
+        options = import_module(f"hierbmd.cli.{command.group(1)}").Options
+        parse(command.group(1), options, [*_REQUIRED[command.group(1)], "--config", str(path)])
+        return
     laid_over = re.match(r"# Laid over (\w+)\.yaml", path.read_text())
     assert laid_over is not None
     configure(laid_over.group(1), ["--data.folder=x", f"--config={path}"])  # type: ignore[arg-type]
+
+
+_REQUIRED = {"prepare": ["m.csv", "--out", "o"], "evaluate": ["--model", "m", "--data", "d", "--out", "o"]}
+"""What a command cannot do without, whatever its configuration says."""

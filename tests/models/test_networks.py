@@ -61,13 +61,25 @@ def test_the_published_widths_have_the_published_size() -> None:
 def test_the_region_starts_as_the_femur() -> None:
     source = DensityNet(UNet((4, 8)), ("hip", "femur"))
     target = DensityNet(UNet((4, 8)), ("total_hip",), mask=True)
-    target.carry_from(source, channel="femur")
+    target.carry_from(source, channels=("femur",))
     image = torch.randn(1, 1, 16, 16)
     source.eval(), target.eval()
     output = target(image)
     assert output.mask_logits is not None
     inside = torch.sigmoid(output.mask_logits[:, 0])
     assert torch.allclose(output.areal[:, 0], source(image).areal[:, 1] * inside, atol=1e-6)
+
+
+def test_a_region_of_several_bones_starts_as_their_sum() -> None:
+    source = DensityNet(UNet((4, 8)), ("L1", "L2", "L3", "L4"))
+    target = DensityNet(UNet((4, 8)), ("lumbar_l1_l4",), mask=True)
+    target.carry_from(source, channels=("L1", "L2", "L3", "L4"))
+    image = torch.randn(1, 1, 16, 16)
+    source.eval(), target.eval()
+    output = target(image)
+    assert output.mask_logits is not None
+    inside = torch.sigmoid(output.mask_logits[:, 0])
+    assert torch.allclose(output.areal[:, 0], source(image).areal.sum(1) * inside, atol=1e-5)
 
 
 def test_the_regressor_starts_from_the_readout() -> None:

@@ -122,6 +122,8 @@ def test_positions_and_aims_are_each_a_radiograph_with_its_truth(tmp_path):
     assert sorted(side.get("refused", "") != "" for side in subject["sides"].values()) == [False, True]
     rows = read_manifest(tmp_path / "laid" / "manifest.csv").rows
     assert [row.extra["aim"] for row in rows] == ["hips", "hips", "lumbar", "lumbar"]
+    assert [row.side for row in rows] == [Side.BOTH, Side.BOTH, Side.NONE, Side.NONE]
+    assert read_radiograph(rows[-1].radiograph).side is Side.NONE
     assert {rows[0].extra["implant_left"], rows[0].extra["implant_right"]} - {"none"}
     # The abducted left thigh's shaft, below the head, goes to the patient's left.
     motion = np.array(subject["radiographs"][1]["bones"]["femur_left"]["world_from_world"])

@@ -80,7 +80,7 @@ def test_a_held_out_radiograph_is_refused(readable_dataset: Path, unpaired: Path
     sha256 = pixels_sha256(read_radiograph(unpaired / "a.dcm").pixels)
     held_out = [replace(dataset.of_split("test")[0], radiograph_sha256=sha256)]
     with pytest.raises(SplitLeak, match=r"a\.dcm is p12_left_0"):
-        read_unpaired(unpaired, dataset.card.frame, held_out)
-    sides = read_unpaired(unpaired, dataset.card.frame, [])
+        read_unpaired(unpaired, dataset.card, held_out)
+    sides = read_unpaired(unpaired, dataset.card, [])
     assert [side.name for side in sides] == ["a.dcm left", "a.dcm right", "b.dcm right"]
     assert all(side.pixels.shape == (64, 32) for side in sides)

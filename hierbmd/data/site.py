@@ -1,0 +1,53 @@
+"""The skeletal sites that a model can be of: which bones a radiograph shows there, and which regions are measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hierbmd.geometry import Side
+
+
+@dataclass(frozen=True)
+class SkeletalSite:
+    """A site of bone densitometry: its name, the bones that are registered and projected, whether it has two sides.
+
+    `bones` are a data set's density channels, in order, and `carriers` those that a measured region is a part of.
+    """
+
+    name: str
+    bones: tuple[str, ...]
+    carriers: tuple[str, ...]
+    regions: tuple[str, ...]
+    paired: bool
+
+    def label(self, bone: str, side: Side) -> str:
+        """The bone's name in a label map, as TotalSegmentator v2 has it."""
+        return f"{bone}_{side}" if self.paired else f"vertebrae_{bone}"
+
+    def called(self, side: Side) -> str:
+        """The site for a reader: "left hip", "lumbar spine"."""
+        return f"{side} {self.name}" if self.paired else self.name
+
+
+HIP = SkeletalSite(
+    name="hip",
+    bones=("hip", "femur"),
+    carriers=("femur",),
+    regions=("total_hip", "femoral_neck", "trochanter", "intertrochanter"),
+    paired=True,
+)
+"""One side of a hip radiograph: the hemipelvis and the femur."""
+
+LUMBAR_SPINE = SkeletalSite(
+    name="lumbar spine",
+    bones=("L1", "L2", "L3", "L4"),
+    carriers=("L1", "L2", "L3", "L4"),
+    regions=("lumbar_l1_l4", "lumbar_l1", "lumbar_l2", "lumbar_l3", "lumbar_l4"),
+    paired=False,
+)
+"""A whole frontal radiograph of the lumbar spine: L1 to L4, each a bone of its own."""
+
+
+def site_of(region: str) -> SkeletalSite:
+    """The site that a measured region belongs to."""
+    return LUMBAR_SPINE if region in LUMBAR_SPINE.regions else HIP
