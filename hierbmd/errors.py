@@ -126,6 +126,10 @@ class ImplausibleLine(Uncalibrated):
     """A fitted line that no scanner gives for this material."""
 
 
+class TissuesNotFound(Uncalibrated):
+    """Tissues of an internal calibration that are missing, read what they cannot, or tell too little."""
+
+
 class ScaleDrifts(Uncalibrated):
     """A Hounsfield scale that changes from slice to slice by more than a line can stand for."""
 

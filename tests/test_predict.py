@@ -7,20 +7,22 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from hierbmd.cli.main import main
-from hierbmd.data.density import REFERENCES, DensityClass
+from hierbmd.cli.predict import result_of
+from hierbmd.data.density import REFERENCES, Bmd, DensityClass, reference_for
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.errors import GeometryMissing, SideConflict
 from hierbmd.geometry import Side, View
 from hierbmd.io.dataset import read_dataset
 from hierbmd.io.dicom_write import write_radiograph_dicom
 from hierbmd.io.image import read_mha_image, write_mha_image
-from hierbmd.predict import NetworkPredictor, load_predictor, predict_radiograph
+from hierbmd.predict import NetworkPredictor, Prediction, load_predictor, predict_radiograph
 
 PIXEL_MM = (3.0, 3.0)
 
@@ -217,6 +219,23 @@ def test_no_t_score_for_a_patient_below_fifty(
     result = json.loads((tmp_path / "out" / "prediction.json").read_text())
     assert (result["t_score"] is not None) == (result["class"] is not None) == given
     assert result["bmd_g_cm2"] > 0
+
+
+def test_a_region_without_a_reference_gives_its_bmd_and_says_why_there_is_no_t_score(
+    blob_reader: Any,
+) -> None:
+    reader = blob_reader()
+    reader.card = replace(
+        reader.card, region="intertrochanter", training={"bmd_sources": ["qct (internal calibration)"]}
+    )
+    bmd = Bmd(0.9, "intertrochanter", Side.LEFT, interval_g_cm2=(0.8, 1.0))
+    reference = reference_for("auto", reader.card.region)
+    result = result_of(Prediction(None, bmd, None, ()), reader, reference, age=70)
+    assert (result["bmd_g_cm2"], result["interval_g_cm2"]) == (0.9, [0.8, 1.0])
+    assert result["t_score"] is result["class"] is result["reference"] is result["young_adult_percent"] is None
+    assert "no young-adult reference of the intertrochanter" in result["t_score_reason"]
+    assert result["learned_from"] == ["qct (internal calibration)"]
+    assert reference_for("auto", "femoral_neck") == REFERENCES["nhanes3-female-femoral-neck"]
 
 
 def test_a_reference_of_another_region_is_refused(

@@ -23,7 +23,7 @@ _TURNS = 4
 _SHAFT_SPAN_MM = 60.0
 _LEAST_SHAFT_MM = 12.0
 _TROCHANTER_RANGE = (1.4, 4.0)
-_OUTLINE_STEP_MM, _SHAFT_BESIDE_MM = 3.0, 12.0
+_OUTLINE_STEP_MM, _SHAFT_BESIDE_MM, _LEAST_HEIGHT_MM = 3.0, 12.0, 3.0
 _TROCHANTER_BULGE_MM = 1.5
 _SECTORS_DEG = np.arange(-180.0, 180.0, 15.0)
 
@@ -153,7 +153,8 @@ def greater_trochanter_base(surface: Matrix, head: Sphere, shaft: Shaft, *, belo
 
     The outline is the farthest that the surface (n, 3) reaches away from the head at each level along the shaft; the
     trochanter's height is over the shaft's own reach about the lesser trochanter's end (`below_mm` under the head's
-    centre). Its base is where, going up, the outline first stands out by a quarter of that height.
+    centre). Its base is where, going up, the outline first stands out by a quarter of that height. BadRegion where no
+    trochanter stands out: the outline rises by less than 3 mm, or only below the lesser trochanter.
     """
     lateral = -medial_direction(head, shaft)
     reach_mm = (surface - shaft.point_world_mm) @ lateral
@@ -165,11 +166,16 @@ def greater_trochanter_base(surface: Matrix, head: Sphere, shaft: Shaft, *, belo
     outline = np.full(len(levels), -np.inf)
     np.maximum.at(outline, index[inside], reach_mm[inside])
     beside_mm = float(np.median(outline[levels > below_mm - _SHAFT_BESIDE_MM]))
-    stands_out = outline > beside_mm + 0.25 * (outline.max() - beside_mm)
+    height_mm = float(outline.max()) - beside_mm
+    stands_out = outline > beside_mm + 0.25 * height_mm
     # From below, past what is a single level's roughness: two levels in a row.
-    row = len(levels) - 1
-    while row > 1 and not (stands_out[row] and stands_out[row - 1]):
-        row -= 1
+    rows = np.flatnonzero(stands_out[1:] & stands_out[:-1]) + 1
+    if height_mm < _LEAST_HEIGHT_MM or not len(rows) or levels[rows[-1]] > below_mm:
+        raise BadRegion(
+            f"no greater trochanter stands out from the femur's lateral outline ({height_mm:.0f} mm at most)",
+            mend="check the femur's label: is its trochanter whole, and is nothing else in it?",
+        )
+    row = int(rows[-1])
     middle = shaft.point_world_mm + ((head.centre_world_mm - shaft.point_world_mm) @ shaft.direction) * shaft.direction
     return np.asarray(middle + (levels[row] + step_mm / 2.0) * shaft.direction + outline[row] * lateral)
 

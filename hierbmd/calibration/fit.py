@@ -28,7 +28,7 @@ _SLOPES = {Material.HA: (0.50, 1.00), Material.K2HPO4: (0.50, 1.10)}
 """mg/cm3 per HU of clinical scanners at 80 to 140 kVp: `physics.ct_beam` gives 0.60 to 0.85 for HA behind 200 to 400 mm
 of water, and within a few per cent of it for K2HPO4 by the Mindways equation; other filters get a margin."""
 
-_ZERO_HU = 60.0
+_ZERO_HU = 40.0
 _SLOPE_SE_SHARE = 0.02
 _LEAST_SPAN_SHARE = 0.4
 _DRIFT_PERCENT, _DRIFT_HU, _DRIFT_SURE = 3.0, 20.0, 3.0
@@ -106,7 +106,7 @@ def _weighted(x: Floats, y: Floats, weight: Floats) -> tuple[Floats, Floats]:
 def _in_tissue(phantom: Phantom, coefficients: Floats, covariance: Floats) -> _Line:
     per_mg, zero_hu = (float(c) for c in coefficients)
     if phantom.material is Material.K2HPO4:
-        per_mg, zero_hu = per_mg - WATER_DISPLACED_BY_K2HPO4, zero_hu + WATER_MG_CM3
+        per_mg, zero_hu = per_mg - WATER_DISPLACED_BY_K2HPO4, zero_hu + _in_tissue_zero(phantom)
     if per_mg <= 0.0:
         raise ImplausibleLine(
             "denser rods read lower", where=phantom.name, mend="are the rods in the table's order? is it this phantom?"
@@ -151,15 +151,20 @@ def _require_agreement(
     phantom: Phantom, density: Floats, residual: Floats, rms: float, read: NDArray[np.bool_]
 ) -> None:
     names = [rod.name for rod, there in zip(phantom.rods, read, strict=True) if there]
-    worst = int(np.argmax(np.abs(residual) / (_LARGEST_MG_CM3 + _LARGEST_SHARE * np.abs(density))))
+    shares = np.abs(residual) / rod_limit_mg_cm3(density)
+    worst = int(np.argmax(shares))
     limit = _RMS_MG_CM3 + _RMS_SHARE * float(np.abs(density).max())
-    too_far = abs(residual[worst]) > _LARGEST_MG_CM3 + _LARGEST_SHARE * abs(density[worst])
-    if rms > limit or too_far:
+    if rms > limit or shares[worst] > 1.0:
         raise RodsDisagree(
             f"the rods of {phantom.name} lie on no line: RMS {rms:.1f} mg/cm3, rod {names[worst]} of "
             f"{density[worst]:g} reads as {density[worst] + residual[worst]:.0f}",
             mend="the rod table of this serial, rods in its order, no metal or air across them?",
         )
+
+
+def rod_limit_mg_cm3(density_mg_cm3: Floats) -> Floats:
+    """How far rods (n,) of these densities may read off the line, mg/cm3."""
+    return np.asarray(_LARGEST_MG_CM3 + _LARGEST_SHARE * np.abs(density_mg_cm3))
 
 
 def _drift(phantom: Phantom, density: Floats, by_slice: Floats, weight: Floats, z_mm: Floats) -> Drift:
@@ -173,7 +178,9 @@ def _drift(phantom: Phantom, density: Floats, by_slice: Floats, weight: Floats, 
         changes.append((float(fitted.slope) * length, float(fitted.stderr) * length))
     percent = 100.0 / float(lines[0].mean())
     (slope, slope_se), (zero, zero_se) = changes
-    drift = Drift(slope * percent, slope_se * percent, zero, zero_se, len(z_mm), (float(z_mm[0]), float(z_mm[-1])))
+    ends = (float(z_mm[0]), float(z_mm[-1]))
+    by_slice_values = (_rounded(z_mm, 2), _rounded(lines[0], 6), _rounded(lines[1] + _in_tissue_zero(phantom), 3))
+    drift = Drift(slope * percent, slope_se * percent, zero, zero_se, len(z_mm), ends, *by_slice_values)
     for change, error, limit, unit in (
         (drift.slope_percent, drift.slope_percent_se, _DRIFT_PERCENT, "% of the slope"),
         (drift.zero_hu, drift.zero_hu_se, _DRIFT_HU, "HU at no mineral"),
@@ -185,6 +192,14 @@ def _drift(phantom: Phantom, density: Floats, by_slice: Floats, weight: Floats, 
                 mend="calibrate a shorter scan, or have the scanner calibrated",
             )
     return drift
+
+
+def _in_tissue_zero(phantom: Phantom) -> float:
+    return WATER_MG_CM3 if phantom.material is Material.K2HPO4 else 0.0
+
+
+def _rounded(values: Floats, digits: int) -> tuple[float, ...]:
+    return tuple(round(float(value), digits) for value in values)
 
 
 def _facts(phantom: Phantom, readings: RodReadings, residual: Floats) -> list[dict[str, Any]]:

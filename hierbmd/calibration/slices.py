@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from hierbmd.data.volume import Volume
+from hierbmd.geometry import Grid
 from hierbmd.rigid import Matrix
+
+Voxel = TypeVar("Voxel", bound=np.generic)
 
 _LEAST_PADDING_HU = -1000.0
 
@@ -55,19 +59,29 @@ class Slices:
 def slices_of(volume: Volume) -> Slices:
     """The slices of a CT: its index axes in the order and direction nearest to left, back and up."""
     matrix = volume.grid.world_from_index
-    directions = matrix[:3, :3] / volume.grid.spacing_mm
-    _, order = linear_sum_assignment(-np.abs(directions))
-    signs = np.sign(directions[np.arange(3), order])
-    values = np.transpose(volume.values, order)
+    directions, order, signs = _order(volume.grid)
+    values = in_stack_order(volume.values, volume.grid)
     origin = matrix[:3, 3].copy()
     for axis in range(3):
         if signs[axis] < 0:
             origin += matrix[:3, order[axis]] * (values.shape[axis] - 1)
-    values = values[tuple(slice(None, None, int(sign)) for sign in signs)]
     world_from_stack = np.eye(4)
     world_from_stack[:3, :3] = directions[:, order] * signs
     world_from_stack[:3, 3] = origin
     return Slices(values, volume.grid.spacing_mm[order], world_from_stack, _in_field(values))
+
+
+def in_stack_order(values: NDArray[Voxel], grid: Grid) -> NDArray[Voxel]:
+    """A view of an array (ni, nj, nk) on a grid in the order of that grid's slices, (nx, ny, nz)."""
+    _, order, signs = _order(grid)
+    return np.transpose(values, order)[tuple(slice(None, None, int(sign)) for sign in signs)]
+
+
+def _order(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.float64]]:
+    """The index axes' unit vectors in columns, which of them goes left, back and up, and each one's sign."""
+    directions = grid.world_from_index[:3, :3] / grid.spacing_mm
+    _, order = linear_sum_assignment(-np.abs(directions))
+    return directions, order, np.sign(directions[np.arange(3), order])
 
 
 def _in_field(values: NDArray[np.float32]) -> NDArray[np.bool_]:

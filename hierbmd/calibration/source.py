@@ -1,23 +1,27 @@
-"""A CT's calibration from whatever says it: a phantom's name, a phantom's own rod table, or a line in a file."""
+"""A CT's calibration from what says it: a phantom's name or rod table, the patient's tissues, a line in a file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from hierbmd.calibration.internal import calibrate_internally
 from hierbmd.calibration.line import require_plausible
 from hierbmd.calibration.phantom import calibrate_by_phantom
-from hierbmd.data.calibration import Calibration
+from hierbmd.data.calibration import INTERNAL, Calibration
 from hierbmd.data.phantoms import phantom_of_name
-from hierbmd.data.volume import Volume
+from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.io.calibration_file import read_calibration
 from hierbmd.io.phantom_file import is_phantom_file, read_phantom
 
 
-def calibration_from(source: str | Path, volume: Volume) -> Calibration:
+def calibration_from(source: str | Path, volume: Volume, labels: LabelMap | None = None) -> Calibration:
     """The line of a CT in HU: measured on the phantom of a name or .json rod table, or read from a calibration.json.
 
+    "internal" takes it from the patient's own tissues, found by `labels` on the CT's grid where they name any.
     Errors: BadConfig for a name that is in no table, and whatever refuses the file or the scan.
     """
+    if source == INTERNAL:
+        return calibrate_internally(volume, labels)
     if isinstance(source, str) and not source.endswith(".json"):
         return calibrate_by_phantom(volume, phantom_of_name(source))
     if is_phantom_file(source):

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -157,7 +157,8 @@ def _scene(options: Options, volume: Volume) -> Scene:
         labels = read_labels(options.labels, scheme=options.scheme, onto=volume.grid)
         structures = structures or labels.names_present
     calibration = _calibration(options)
-    return make_scene(volume, labels, quantity=options.quantity, structures=structures, calibration=calibration)
+    scene = make_scene(volume, labels, quantity=options.quantity, structures=structures, calibration=calibration)
+    return scene if calibration is None else replace(scene, calibrated_by=calibration.method)
 
 
 def _calibration(options: Options) -> Calibration | None:

@@ -70,6 +70,7 @@ def evaluate_and_report(options: Options) -> None:
 
 
 def _compared(found: Evaluation, predictor: Predictor, dataset: Dataset, options: Options) -> dict[str, Any]:
+    from hierbmd.data.density import reference_for
     from hierbmd.evaluation.cases import Readings
     from hierbmd.evaluation.runs import NamedModel, compared, learning_curve, read_all
 
@@ -80,9 +81,11 @@ def _compared(found: Evaluation, predictor: Predictor, dataset: Dataset, options
     # A run named as one of the others is a point of its curve; alone it is "model".
     models = [NamedModel("model", predictor), *others]
     readings = [own, *read_all(others, dataset, options.split)]
-    extra: dict[str, Any] = {"comparison": compared(models, readings, found.metrics["mean_predictor_g_cm2"], options)}
+    reference = reference_for(options.reference, dataset.card.region)
+    mean_g_cm2 = found.metrics["mean_predictor_g_cm2"]
+    extra: dict[str, Any] = {"comparison": compared(models, readings, mean_g_cm2, options, reference=reference)}
     if options.learning_curve:
-        extra["learning_curve"] = learning_curve(models, readings, options)
+        extra["learning_curve"] = learning_curve(models, readings, options, reference=reference)
     return extra
 
 

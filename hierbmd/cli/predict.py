@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 from hierbmd.cli._options import parse
 from hierbmd.cli._radiograph import RadiographFlags
 from hierbmd.data.density import (
-    LEAST_T_SCORE_AGE,
     RESEARCH_USE_ONLY,
     T_SCORE_FOR,
-    DensityClass,
     Reference,
-    ReferenceName,
+    ReferenceChoice,
     reference_for,
+    t_score_of,
 )
 from hierbmd.errors import BadConfig
 from hierbmd.geometry import Side
@@ -36,7 +35,9 @@ class Options(RadiographFlags):
     radiographs: tuple[Path, ...] = option("radiographs: DICOM, PNG, TIFF, JPEG or MHA", positional=True)
     model: Path = option("the model's folder: a run of hierbmd train regress or synthesize")
     out: Path = option("folder for prediction.json, density.mha and density.png")
-    reference: ReferenceName = option("young-adult reference of the T-score", "nhanes3-female-total-hip")
+    reference: ReferenceChoice = option(
+        "young-adult reference of the T-score; auto: the female one of the model's region, if there is one", "auto"
+    )
     age: float | None = option("the patient's age in years; below 50 no T-score is given", None)
 
 
@@ -76,27 +77,28 @@ def predict(options: Options) -> list[Path]:
 
 
 def result_of(
-    prediction: Prediction, predictor: Predictor, reference: Reference, *, age: float | None = None
+    prediction: Prediction, predictor: Predictor, reference: Reference | None, *, age: float | None = None
 ) -> dict[str, Any]:
-    """The content of prediction.json; no T-score and no class for a patient known to be younger than 50."""
+    """The content of prediction.json; where there is no T-score, `t_score_reason` says why."""
     card, bmd = predictor.card, prediction.bmd
-    young = age is not None and age < LEAST_T_SCORE_AGE
-    t_score = None if young else reference.t_score(bmd.value_g_cm2)
+    t_score = t_score_of(bmd.value_g_cm2, reference, region=bmd.region, age_years=age)
     return {
         "bmd_g_cm2": bmd.value_g_cm2,
         "interval_g_cm2": None if bmd.interval_g_cm2 is None else list(bmd.interval_g_cm2),
         "interval_level": None if card.readout is None else card.readout.interval_level,
         "ensemble_sd_g_cm2": None if prediction.spread is None else prediction.spread.bmd_g_cm2,
-        "t_score": t_score,
-        "class": None if t_score is None else DensityClass.of(t_score).value,
+        "t_score": t_score.value,
+        "class": None if t_score.density_class is None else t_score.density_class.value,
+        "t_score_reason": t_score.reason,
         "t_score_is_for": T_SCORE_FOR,
-        "young_adult_percent": reference.young_adult_percent(bmd.value_g_cm2),
-        "reference": reference.name,
+        "young_adult_percent": None if reference is None else reference.young_adult_percent(bmd.value_g_cm2),
+        "reference": None if reference is None else reference.name,
         "region": bmd.region,
         "side": bmd.side.value,
         "material": bmd.material.value,
         "model": card.name,
         "simulated_training": card.simulated,
+        "learned_from": list(card.training.get("bmd_sources", ())),
         "unlike_training": prediction.novelty,
         "flags": list(prediction.flags),
         **({"findings": dict(prediction.findings)} if prediction.findings else {}),

@@ -114,8 +114,27 @@ differ. Trochanter and intertrochanter have none here: their published digits co
 """
 
 
-def reference_for(name: ReferenceName, region: str) -> Reference:
-    """The young-adult reference of that name; BadConfig when it is of another region."""
+ReferenceChoice = ReferenceName | Literal["auto"]
+"""A young-adult reference by name, or the one of the region that is measured."""
+
+REGION_REFERENCES: dict[str, ReferenceName] = {
+    "total_hip": "nhanes3-female-total-hip",
+    "femoral_neck": "nhanes3-female-femoral-neck",
+    "lumbar_l1_l4": "nhanes-female-lumbar-l1-l4",
+}
+"""What "auto" takes; ISCD takes the white women's for men too. Other regions have none: BMD alone is said of them."""
+
+
+def reference_name(choice: ReferenceChoice, region: str) -> ReferenceName | None:
+    """The name of the reference that a choice means for a region; None where "auto" finds none."""
+    return REGION_REFERENCES.get(region) if choice == "auto" else choice
+
+
+def reference_for(choice: ReferenceChoice, region: str) -> Reference | None:
+    """The young-adult reference of a region, None where "auto" finds none; BadConfig when it is of another region."""
+    name = reference_name(choice, region)
+    if name is None:
+        return None
     reference = REFERENCES[name]
     if reference.region != region:
         raise BadConfig(
@@ -124,6 +143,30 @@ def reference_for(name: ReferenceName, region: str) -> Reference:
             mend="choose a reference of the same region",
         )
     return reference
+
+
+@dataclass(frozen=True)
+class TScore:
+    """A T-score and its WHO class, or None for both and the `reason` why there is none."""
+
+    value: float | None
+    density_class: DensityClass | None
+    reason: str = ""
+
+
+def t_score_of(bmd_g_cm2: float, reference: Reference | None, *, region: str, age_years: float | None) -> TScore:
+    """The T-score of a BMD; none without a reference of its region, nor of a patient known to be younger than 50."""
+    if reference is None:
+        return TScore(None, None, f"no young-adult reference of the {region.replace('_', ' ')} is known here")
+    if is_too_young(age_years):
+        return TScore(None, None, f"T-scores are for {T_SCORE_FOR}; the patient is {age_years:g}")
+    value = reference.t_score(bmd_g_cm2)
+    return TScore(value, DensityClass.of(value))
+
+
+def is_too_young(age_years: float | None) -> bool:
+    """Whether a patient is known to be younger than those whom T-scores are for."""
+    return age_years is not None and age_years < LEAST_T_SCORE_AGE
 
 
 @dataclass(frozen=True)

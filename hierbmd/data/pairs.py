@@ -27,7 +27,8 @@ HIP_OF_SCAN = {side: f"total_hip_{side}_bmd_qct_g_cm2" for side in (Side.LEFT, S
 class PairRecord:
     """One row of `pairs.csv`: whose half this is, its BMD with the source, and how the images came to be.
 
-    `bmd_g_cm2` is what a model learns: the manifest's value with its own `bmd_source`, or the QCT value ("qct").
+    `bmd_g_cm2` is what a model learns: the manifest's value with its own `bmd_source`, or the QCT value ("qct",
+    or "qct (internal calibration)").
     `bmd_qct_g_cm2` is the region's areal BMD at the standard AP view from the CT, always;
     `region_bmd_at_pose_g_cm2` the same at the radiograph's pose (what a perfect image would read). `outcomes` names a
     registration outcome for each bone. `burned_in_annotation`: the radiograph's file says that its pixels carry

@@ -37,6 +37,7 @@ def head_of(projector: Projector, geometry: ProjectionGeometry, scene_id: str) -
         "quantity": scene.quantity.value,
         "unit": scene.unit,
         "material": None if scene.material is None else scene.material.value,
+        **({"calibrated_by": scene.calibrated_by} if scene.calibrated_by else {}),
         "structures": list(scene.structures),
         "backend": projector.backend,
         "scene": scene_id,

@@ -47,7 +47,8 @@ class Scene:
     `channels` (ni, nj, nk) uint8 gives each voxel's structure: n for the n-th name of `structures`, from 1, and 0 for
     background, which is in no image; None means that every voxel belongs to the one structure. `memberships`
     (S, ni, nj, nk) float32 take the channels' place where borders are soft: how much of each voxel, 0 to 1, is in each
-    structure. `unit` is the pixel's unit ("1", "g/cm2" or "mm") and `material` the mineral of a density.
+    structure. `unit` is the pixel's unit ("1", "g/cm2" or "mm") and `material` the mineral of a density;
+    `calibrated_by` is the method of its calibration where one was given.
     """
 
     values: NDArray[np.float32]
@@ -58,6 +59,7 @@ class Scene:
     unit: str
     material: Material | None = None
     memberships: NDArray[np.float32] | None = None
+    calibrated_by: str = ""
 
     def __post_init__(self) -> None:
         if self.values.shape != self.grid.shape:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hierbmd.data.density import Bmd, DensityMap
+from hierbmd.data.density import Bmd, DensityMap, is_too_young
 from hierbmd.data.halves import Half, HalfCamera
 from hierbmd.data.pairs import PairRecord, TrainingPair
 from hierbmd.geometry import Camera
@@ -31,12 +31,16 @@ class Case:
 
 @dataclass(frozen=True)
 class Readings:
-    """BMD by image (n,): predicted and reference in g/cm2, and whose images they are."""
+    """BMD by image (n,): predicted and reference in g/cm2, whose images they are, and who is too young for a T-score.
+
+    `too_young` is empty where no age is known.
+    """
 
     predicted_g_cm2: NDArray[np.float64]
     reference_g_cm2: NDArray[np.float64]
     subjects: tuple[str, ...]
     hips: tuple[str, ...]
+    too_young: tuple[bool, ...] = ()
 
     @classmethod
     def of(cls, records: Sequence[PairRecord], predicted_g_cm2: Sequence[float]) -> Readings:
@@ -46,7 +50,16 @@ class Readings:
             np.array([record.bmd_g_cm2 for record in records], dtype=np.float64),
             tuple(record.subject for record in records),
             tuple(f"{record.subject} {record.side}" for record in records),
+            tuple(is_too_young(record.age) for record in records),
         )
+
+    def of_t_score_age(self) -> Readings:
+        """The readings of those who have a T-score: not of patients known to be younger than 50."""
+        if not any(self.too_young):
+            return self
+        kept = [n for n, young in enumerate(self.too_young) if not young]
+        subjects, hips = (tuple(names[n] for n in kept) for names in (self.subjects, self.hips))
+        return Readings(self.predicted_g_cm2[kept], self.reference_g_cm2[kept], subjects, hips)
 
     def by_patient(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Predicted and reference BMD (patients,), of each patient's lower hip, images of one hip averaged first.

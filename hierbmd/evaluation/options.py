@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hierbmd.data.density import ReferenceName
+from hierbmd.data.density import ReferenceChoice
 from hierbmd.errors import BadConfig
 from hierbmd.options import option
 
@@ -18,8 +18,8 @@ class EvaluationOptions:
     """Which patients, against which young-adult reference, and how the intervals are drawn."""
 
     split: SplitName = option("the split to evaluate on; test holds the patients never seen", "test")
-    reference: ReferenceName = option(
-        "young-adult reference of the T-scores; ISCD takes the female one for men too", "nhanes3-female-total-hip"
+    reference: ReferenceChoice = option(
+        "young-adult reference of the T-scores; auto: the female one of the data set's region, if there is one", "auto"
     )
     bootstrap_samples: int = option("how often patients are drawn again for the intervals", 2000)
     seed: int = option("seed of the patient bootstrap", 0)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from hierbmd.data.card import require_matching
 from hierbmd.data.density import (
-    REFERENCES,
     RESEARCH_USE_ONLY,
     T_SCORE_FOR,
-    DensityClass,
     DensityMap,
-    ReferenceName,
+    Reference,
+    TScore,
     reference_for,
+    reference_name,
+    t_score_of,
 )
 from hierbmd.data.pairs import PairRecord
 from hierbmd.data.splits import SplitMember, check_leaks
@@ -56,7 +57,7 @@ def evaluate(
     options = options or EvaluationOptions()
     card = dataset.card
     require_matching(predictor.card, where=dataset.folder, region=card.region, material=card.material, frame=card.frame)
-    reference_for(options.reference, card.region)
+    reference = reference_for(options.reference, card.region)
     training, records = _of_split(dataset, "train"), _of_split(dataset, options.split)
     check_leaks([SplitMember(r.pair_id, r.subject, r.split, r.radiograph_sha256) for r in dataset.records])
     to_show, peak_g_cm2 = shown_pair_ids(records, options.shown), _peak_g_cm2(dataset, records)
@@ -67,12 +68,12 @@ def evaluate(
         if done <= len(training):
             learnt_g_cm2.append(case.bmd.value_g_cm2)
         else:
-            rows.append(_row(case, options.reference, peak_g_cm2))
+            rows.append(_row(case, reference, peak_g_cm2))
             if case.density is not None and case.record.pair_id in to_show:
                 shown[case.record.pair_id] = case.density
         on_image(done, len(training) + len(records))
     test = Readings.of(records, [row["bmd_predicted_g_cm2"] for row in rows])
-    figures = summary(test, Readings.of(training, learnt_g_cm2), rows, options)
+    figures = summary(test, Readings.of(training, learnt_g_cm2), rows, options, reference=reference)
     metrics = {**figures, **_provenance(dataset, options), "density_peak_g_cm2": peak_g_cm2}
     return Evaluation(metrics, tuple(rows), shown)
 
@@ -90,10 +91,13 @@ def _peak_g_cm2(dataset: Dataset, records: Sequence[PairRecord]) -> float:
     return max(float(dataset.load(record).region.max()) for record in records)
 
 
-def _row(case: Case, reference_name: ReferenceName, peak_g_cm2: float) -> Row:
-    record, reference = case.record, REFERENCES[reference_name]
+def _row(case: Case, reference: Reference | None, peak_g_cm2: float) -> Row:
+    record = case.record
     low_g_cm2, high_g_cm2 = case.bmd.interval_g_cm2 or (None, None)
-    t_predicted, t_reference = (reference.t_score(x) for x in (case.bmd.value_g_cm2, record.bmd_g_cm2))
+    t_predicted, t_reference = (
+        t_score_of(bmd_g_cm2, reference, region=case.bmd.region, age_years=record.age)
+        for bmd_g_cm2 in (case.bmd.value_g_cm2, record.bmd_g_cm2)
+    )
     return {
         "pair_id": record.pair_id,
         "subject": record.subject,
@@ -103,13 +107,18 @@ def _row(case: Case, reference_name: ReferenceName, peak_g_cm2: float) -> Row:
         "bmd_predicted_g_cm2": case.bmd.value_g_cm2,
         "interval_low_g_cm2": low_g_cm2,
         "interval_high_g_cm2": high_g_cm2,
-        "t_score_reference": t_reference,
-        "t_score_predicted": t_predicted,
-        "class_reference": DensityClass.of(t_reference).value,
-        "class_predicted": DensityClass.of(t_predicted).value,
+        "t_score_reference": t_reference.value,
+        "t_score_predicted": t_predicted.value,
+        "class_reference": _class_of(t_reference),
+        "class_predicted": _class_of(t_predicted),
+        "t_score_reason": t_reference.reason,
         **_image_figures(case, peak_g_cm2),
         "research_use_only": RESEARCH_USE_ONLY,
     }
+
+
+def _class_of(t_score: TScore) -> str | None:
+    return None if t_score.density_class is None else t_score.density_class.value
 
 
 def _image_figures(case: Case, peak_g_cm2: float) -> dict[str, float | None]:
@@ -122,13 +131,14 @@ def _image_figures(case: Case, peak_g_cm2: float) -> dict[str, float | None]:
 
 
 def _provenance(dataset: Dataset, options: EvaluationOptions) -> dict[str, Any]:
+    reference = reference_for(options.reference, dataset.card.region)
     return {
         "split": options.split,
         "seed": options.seed,
         "bootstrap_samples": options.bootstrap_samples,
         "confidence": CONFIDENCE,
-        "reference": options.reference,
-        "reference_population": REFERENCES[options.reference].name,
+        "reference": reference_name(options.reference, dataset.card.region),
+        "reference_population": None if reference is None else reference.name,
         "t_scores_are_for": T_SCORE_FOR,
         "bmd_sources": sorted({record.bmd_source for record in dataset.of_split(options.split)}),
         "region": dataset.card.region,

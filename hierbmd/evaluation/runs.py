@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hierbmd.data.card import require_matching
+from hierbmd.data.density import Reference
 from hierbmd.errors import BadConfig
 from hierbmd.evaluation.cases import Readings, predicted_cases
 from hierbmd.evaluation.comparison import MEAN_PREDICTOR, comparison, flat, mean_predictor, system_figures
@@ -49,7 +50,12 @@ def read_all(models: Sequence[NamedModel], dataset: Dataset, split: str) -> list
 
 
 def compared(
-    models: Sequence[NamedModel], readings: Sequence[Readings], mean_g_cm2: float, options: EvaluationOptions
+    models: Sequence[NamedModel],
+    readings: Sequence[Readings],
+    mean_g_cm2: float,
+    options: EvaluationOptions,
+    *,
+    reference: Reference | None,
 ) -> dict[str, Any]:
     """`comparison` of the models, the first against the others and the mean predictor.
 
@@ -61,15 +67,20 @@ def compared(
         if one.name not in best or number > best[one.name][0]:
             best[one.name] = number, read
     systems: Mapping[str, Readings] = {name: read for name, (_, read) in best.items()}
-    return comparison({**systems, MEAN_PREDICTOR: mean_predictor(readings[0], mean_g_cm2)}, options)
+    with_mean = {**systems, MEAN_PREDICTOR: mean_predictor(readings[0], mean_g_cm2)}
+    return comparison(with_mean, options, reference=reference)
 
 
 def learning_curve(
-    models: Sequence[NamedModel], readings: Sequence[Readings], options: EvaluationOptions
+    models: Sequence[NamedModel],
+    readings: Sequence[Readings],
+    options: EvaluationOptions,
+    *,
+    reference: Reference | None,
 ) -> list[dict[str, Any]]:
     """Each model's figures with its system and the patients it learned from, in the order of both."""
     points = [
-        {"system": one.name, "patients": one.patients, **flat(system_figures(read, options))}
+        {"system": one.name, "patients": one.patients, **flat(system_figures(read, options, reference=reference))}
         for one, read in zip(models, readings, strict=True)
     ]
     return sorted(points, key=lambda point: (str(point["system"]), int(str(point["patients"]))))

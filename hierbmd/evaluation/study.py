@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from hierbmd.data.density import RESEARCH_USE_ONLY
+from hierbmd.data.density import RESEARCH_USE_ONLY, Reference, reference_for
 from hierbmd.data.pairs import PairRecord
 from hierbmd.evaluation.bootstrap import BootstrapOptions
 from hierbmd.evaluation.cases import Readings
@@ -54,6 +54,11 @@ class StudyFound:
         return self.dataset.of_split("test")
 
     @property
+    def reference(self) -> Reference | None:
+        """The young-adult reference of the region, None where there is none."""
+        return reference_for(self.options.reference, self.dataset.card.region)
+
+    @property
     def n_train(self) -> int:
         """How many patients there are to train on."""
         return len({record.subject for record in self.dataset.of_split("train")})
@@ -92,7 +97,7 @@ class StudyFound:
             "n_test_images": len(self.test),
             "seed": self.options.seed,
             "mean_predictor_g_cm2": constant,
-            **comparison(systems, self.options),
+            **comparison(systems, self.options, reference=self.reference),
             **_pose(repeats),
             "jpeg_within_lsc": _shares(levels, "jpeg "),
             "jpeg2000_within_lsc": _shares(levels, "jpeg2000 "),
@@ -118,7 +123,7 @@ class StudyFound:
                 "system": point.system,
                 "patients": point.patients,
                 "epochs": point.epochs,
-                **flat(system_figures(self._readings(self.read[point]), self.options)),
+                **flat(system_figures(self._readings(self.read[point]), self.options, reference=self.reference)),
             }
             for point in points
         ]

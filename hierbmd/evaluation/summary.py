@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hierbmd.data.density import REFERENCES, DensityClass, Reference
+from hierbmd.data.density import DensityClass, Reference
 from hierbmd.errors import BadManifest
 from hierbmd.evaluation.agreement import agreement
 from hierbmd.evaluation.bootstrap import BootstrapOptions, bootstrapped
@@ -16,7 +16,7 @@ from hierbmd.evaluation.cases import Readings
 from hierbmd.evaluation.estimate import Estimate, Undefined
 from hierbmd.evaluation.options import EvaluationOptions
 from hierbmd.evaluation.precision import precision
-from hierbmd.evaluation.screening import screening, youden_threshold
+from hierbmd.evaluation.screening import Screening, screening, youden_threshold
 
 CONDITIONS = {
     "osteoporosis": (DensityClass.OSTEOPOROSIS,),
@@ -24,15 +24,26 @@ CONDITIONS = {
 }
 """What is screened for: the classes, by the reference BMD's T-score, of the patients who have it."""
 
+NO_REFERENCE = "no T-scores: no young-adult reference of this region"
+
 _IMAGE_UNITS = {"density_mae_g_cm2": "g/cm2", "density_psnr_db": "dB", "density_ssim": "", "region_bias_g_cm2": "g/cm2"}
 
 Row = dict[str, Any]
 
 
-def summary(test: Readings, training: Readings, rows: Sequence[Row], options: EvaluationOptions) -> dict[str, Any]:
+def summary(
+    test: Readings,
+    training: Readings,
+    rows: Sequence[Row],
+    options: EvaluationOptions,
+    *,
+    reference: Reference | None,
+) -> dict[str, Any]:
     """All figures for metrics.json: the headline ones flat, with `_low` and `_high`, then every one by group.
 
     `rows` are the images of `test` in order. The mean predictor and the screening thresholds come from `training`.
+    Without a reference nobody has a T-score, and screening is undefined; patients known to be younger than 50 are not
+    screened.
     """
     drawn = BootstrapOptions(options.bootstrap_samples, options.seed)
     mean_g_cm2 = patient_mean_g_cm2(training)
@@ -50,7 +61,7 @@ def summary(test: Readings, training: Readings, rows: Sequence[Row], options: Ev
         "agreement": {"model": _json(model), "mean_predictor": _json(baseline)},
         "interval_coverage": _coverage(rows, test.subjects, drawn).as_json(),
         "precision": precision(test.predicted_g_cm2, test.hips).as_json(),
-        "screening": {name: _screening(name, test, training, REFERENCES[options.reference]) for name in CONDITIONS},
+        "screening": {name: _screening(name, test, training, reference) for name in CONDITIONS},
         "density_image": {
             name: _mean_of(name, unit, rows, test.subjects, drawn).as_json() for name, unit in _IMAGE_UNITS.items()
         },
@@ -89,13 +100,15 @@ def _coverage(rows: Sequence[Row], subjects: Sequence[str], drawn: BootstrapOpti
     return bootstrapped(lambda picked: float(inside[picked].mean()), subjects, unit="", options=drawn)
 
 
-def _screening(name: str, test: Readings, training: Readings, reference: Reference) -> dict[str, Any]:
-    learnt, truth = training.by_patient()
+def _screening(name: str, test: Readings, training: Readings, reference: Reference | None) -> dict[str, Any]:
+    learnt, truth = training.of_t_score_age().by_patient()
+    predicted, true = test.of_t_score_age().by_patient()
+    if reference is None:
+        return Screening.undefined(NO_REFERENCE, n_patients=len(true)).as_json()
     try:
         threshold, missing = youden_threshold(learnt, has_condition(name, truth, reference)), ""
     except Undefined as reason:
         threshold, missing = None, str(reason)
-    predicted, true = test.by_patient()
     found = screening(predicted, has_condition(name, true, reference), threshold_g_cm2=threshold, no_threshold=missing)
     return found.as_json()
 

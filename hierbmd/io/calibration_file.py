@@ -32,6 +32,8 @@ def write_calibration(path: str | Path, calibration: Calibration) -> None:
             "drift": None if calibration.drift is None else dataclasses.asdict(calibration.drift),
             "notes": list(calibration.notes),
             "rods": [dict(rod) for rod in calibration.rods],
+            "tissues": [dict(tissue) for tissue in calibration.tissues],
+            "effective_kev": calibration.effective_kev,
             "research_use_only": RESEARCH_USE_ONLY,
         },
     )
@@ -59,6 +61,8 @@ def read_calibration(path: str | Path) -> Calibration:
         drift=_part(Drift, value.get("drift"), path),
         phantom=str(value.get("phantom") or ""),
         notes=tuple(map(str, value.get("notes") or ())),
+        tissues=tuple(dict(tissue) for tissue in value.get("tissues") or ()),
+        effective_kev=None if value.get("effective_kev") is None else _number(value, "effective_kev", path),
     )
 
 

@@ -9,6 +9,7 @@ import os
 import re
 from pathlib import Path
 
+from hierbmd.data.calibration import INTERNAL
 from hierbmd.data.manifest import PATH_COLUMNS, REQUIRED_COLUMNS, Manifest, ManifestRow, row_from_cells
 from hierbmd.data.phantoms import phantom_names
 from hierbmd.errors import BadManifest
@@ -69,7 +70,7 @@ def _row(path: Path, header: list[str], cells: list[str], line: int) -> Manifest
     for name, cell in by_name.items():
         _refuse_formula(name, cell, where)
     root = path.resolve().parent
-    named = by_name.get("calibration") in phantom_names()
+    named = by_name.get("calibration") in (*phantom_names(), INTERNAL)
     files = [name for name in PATH_COLUMNS if by_name.get(name) and not (name == "calibration" and named)]
     paths = {name: _inside(root, by_name[name], name, where) for name in files}
     return row_from_cells(by_name, paths, line=line, where=where)

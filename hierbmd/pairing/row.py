@@ -56,7 +56,8 @@ def make_row(
     pairs = []
     for place, (pair_id, one, sha256) in enumerate(made):
         record = record_of(one, radiograph, pair_id=pair_id, subject=row.subject, sha256=sha256)
-        record = dataclasses.replace(record, synthetic=place >= len(given.made), extra=extra)
+        source = patient.calibration.qct_source
+        record = dataclasses.replace(record, bmd_source=source, synthetic=place >= len(given.made), extra=extra)
         write_made_pair(out, record, one)
         facts = {"record": dataclasses.asdict(record), "quality": quality_of(one, patient.calibration)}
         pairs.append({"pair_id": pair_id, "material": patient.calibration.material.value, **facts})
@@ -92,9 +93,10 @@ def _read_patient(row: ManifestRow, options: RowOptions) -> Patient:
     if row.labels is None:
         raise LabelsMismatch("no label map for this CT", mend="give one in the labels column")
     volume = read_volume(row.ct, resample_tilt=options.resample_tilt)
-    calibration = calibration_from(source, volume) if source else options.calibration
+    labels = read_labels(row.labels, scheme=options.scheme, onto=volume.grid)
+    calibration = calibration_from(source, volume, labels) if source else options.calibration
     assert calibration is not None
-    return Patient(volume, read_labels(row.labels, scheme=options.scheme, onto=volume.grid), calibration)
+    return Patient(volume, labels, calibration)
 
 
 def _read_radiograph(row: ManifestRow, options: RowOptions) -> Radiograph:

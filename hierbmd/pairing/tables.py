@@ -175,7 +175,7 @@ def _with_row(stored: Mapping[str, Any], row: ManifestRow, splits: Mapping[str, 
     return dataclasses.replace(
         record,
         bmd_g_cm2=row.bmd_g_cm2 if row.bmd_g_cm2 is not None else record.bmd_qct_g_cm2,
-        bmd_source=(row.bmd_source or "manifest") if given else "qct",
+        bmd_source=(row.bmd_source or "manifest") if given else record.bmd_source,
         radiograph=row.radiograph.name,
         split=splits[row.subject],
         age=row.age,

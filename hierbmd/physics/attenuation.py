@@ -18,6 +18,9 @@ ADIPOSE_G_CM3, SOFT_TISSUE_G_CM3, TITANIUM_G_CM3 = 0.93, 1.06, 4.43
 
 LEAD_G_CM3 = 11.35
 
+MUSCLE_G_CM3, BLOOD_G_CM3, CORTICAL_BONE_G_CM3 = 1.05, 1.06, 1.92
+"""Mass densities of ICRU Report 44: skeletal muscle, whole blood, cortical bone."""
+
 HYDROXYAPATITE_G_CM3, COLLAGEN_G_CM3 = 3.16, 1.41
 """Mass densities of bone's mineral and matrix (Currey, Bones, 2002; collagen dry)."""
 
@@ -40,7 +43,8 @@ def mass_attenuation_cm2_g(material: str, energy_kev: float | Energies) -> Energ
     """Mass attenuation in cm2/g at energies of 10-150 keV, interpolated log-log; BadConfig for others.
 
     Materials are the columns of attenuation.csv: water, soft_tissue, adipose, hydroxyapatite, collagen, titanium,
-    aluminium, cesium_iodide, dipotassium_phosphate, lead. Coherent scatter is included, as XCOM's total with coherent.
+    aluminium, cesium_iodide, dipotassium_phosphate, lead, muscle, blood, cortical_bone. Coherent scatter is included,
+    as XCOM's total with coherent.
     """
     energies, columns = _table()
     wanted = np.asarray(energy_kev, dtype=np.float64)

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hierbmd.data.calibration import Calibration
+from hierbmd.data.density import Material
+from hierbmd.data.phantoms import density_line
 from hierbmd.errors import BadConfig
 from hierbmd.physics.attenuation import (
     CT_KEV,
@@ -27,6 +30,10 @@ CT_FILTRATION = "3.0 mm Al + 0.2 mm Cu"
 kVp, those of 3 mm Al + 0.9 mm Ti within 3 %."""
 
 _KVP = (80.0, 140.0)
+WATER_EQUIVALENT_HU = 0.0
+WATER_READS_MG_CM3 = 1000.0
+"""What a phantom's water-equivalent resin reads, and the water that reads 0 HU, on a scale without error."""
+
 _WATER_PER_MM = 0.1
 """What 1 cm2/g is in 1/mm at 1 g/cm3."""
 
@@ -95,3 +102,19 @@ def ct_beam(kvp: float, water_diameter_mm: float) -> CtBeam:
     per_mm = _WATER_PER_MM * mass_attenuation_cm2_g("water", spectrum.energy_kev)
     signal = spectrum.fluence * spectrum.energy_kev * np.exp(-per_mm * chord_mm)
     return CtBeam(spectrum.energy_kev, signal / signal.sum())
+
+
+def density_lines(beam: CtBeam, *, gain: float = 1.0, offset_hu: float = 0.0) -> dict[Material, Calibration]:
+    """The line rho = slope * HU + intercept of each material on a scanner's scale.
+
+    The scale reads (HU + 1000) * gain - 1000 + offset_hu where it should read HU. Both lines are true of one scan;
+    each is of its own material.
+    """
+    per_ha = 1.0 / beam.hydroxyapatite_hu_per_mg_cm3
+    lines = {Material.HA: (per_ha, -WATER_EQUIVALENT_HU * per_ha)}
+    lines[Material.K2HPO4] = density_line(beam.dipotassium_phosphate_over_water, -WATER_READS_MG_CM3)
+    shift_hu = (1000.0 - offset_hu) / gain - 1000.0
+    return {
+        material: Calibration(slope / gain, intercept + slope * shift_hu, material)
+        for material, (slope, intercept) in lines.items()
+    }

@@ -3,10 +3,11 @@
 Neither is needed to run hierbmd: `attenuation.csv`, `spectra.csv` and `heel.csv` beside this file are what it writes.
 
 Attenuation: Elam, Ravel & Sieber, Radiat Phys Chem 2002, as xraydb tabulates it (photoelectric, coherent and incoherent
-summed), which tests hold to NIST XCOM figures. Compositions by mass: water; soft tissue and adipose of ICRU Report 44;
-hydroxyapatite Ca10(PO4)6(OH)2 at 3.16 g/cm3; K2HPO4; collagen as C 0.533 H 0.071 N 0.171 O 0.225 (Gly-Pro-Hyp average);
-titanium alloy as titanium. Spectra: spekpy's default model (Poludniowski et al., Med Phys 2021; "kqp") for a
-tungsten anode at 12 degrees. Heel effect: the same model off the axis, which follows the photons' way out of the anode.
+summed), which tests hold to NIST XCOM figures. Compositions by mass: water; soft tissue, adipose, skeletal muscle,
+whole blood and cortical bone of ICRU Report 44 (as NIST's tables of X-ray mass attenuation list them); hydroxyapatite
+Ca10(PO4)6(OH)2 at 3.16 g/cm3; K2HPO4; collagen as C 0.533 H 0.071 N 0.171 O 0.225 (Gly-Pro-Hyp average); titanium alloy
+as titanium. Spectra: spekpy's default model (Poludniowski et al., Med Phys 2021; "kqp") for a tungsten anode at 12
+degrees. Heel effect: the same model off the axis, which follows the photons' way out of the anode.
 """
 
 from __future__ import annotations
@@ -27,6 +28,16 @@ COMPOSITIONS: dict[str, dict[str, float]] = {
     "cesium_iodide": {"Cs": 0.5115, "I": 0.4885},
     "dipotassium_phosphate": {"H": 0.0058, "O": 0.3674, "P": 0.1778, "K": 0.4490},
     "lead": {"Pb": 1.0},
+    "muscle": {
+        "H": 0.102, "C": 0.143, "N": 0.034, "O": 0.710, "Na": 0.001, "P": 0.002, "S": 0.003, "Cl": 0.001, "K": 0.004,
+    },
+    "blood": {
+        "H": 0.102, "C": 0.110, "N": 0.033, "O": 0.745, "Na": 0.001, "P": 0.001, "S": 0.002, "Cl": 0.003, "K": 0.002,
+        "Fe": 0.001,
+    },
+    "cortical_bone": {
+        "H": 0.034, "C": 0.155, "N": 0.042, "O": 0.435, "Na": 0.001, "Mg": 0.002, "P": 0.103, "S": 0.003, "Ca": 0.225,
+    },
 }  # fmt: skip
 """Mass fractions by element."""
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from hierbmd.report import pictures
 from hierbmd.report.frame import provenance, write_page
-from hierbmd.report.patients import patients_section
+from hierbmd.report.patients import patients_section, t_scores_against
 from hierbmd.report.results import Results, read_refusals, read_results
 from hierbmd.report.sections import curve, robustness, systems
 from hierbmd.report.words import card, estimate, figure, interval, number, table
@@ -161,9 +161,9 @@ def _screening(metrics: Mapping[str, Any]) -> str:
     )
     rows.append(["patients with it", *(f"{one['n_positive']} of {one['n_patients']}" for one in found.values())])
     caption = (
-        "One row a patient, the lower hip; who has the condition is said by the reference BMD's T-score against "
-        f"{metrics['reference_population']}. Thresholds were chosen on training patients (Youden). AUC: DeLong; "
-        "proportions: Wilson."
+        "One row a patient of 50 or more or of unknown age, the lower hip; who has the condition is said by the "
+        f"reference BMD's T-score. {t_scores_against(metrics)} Thresholds were chosen on training patients (Youden). "
+        "AUC: DeLong; proportions: Wilson."
     )
     return table(["screening", *(name.replace("_", " ") for name in found)], rows, caption=caption)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,7 @@ def patients_section(read: Results) -> str:
     intro = (
         "Spread evenly over the reference BMD, from lowest to highest, chosen without looking at a prediction. Left "
         "hips are mirrored to look like right ones, as the model sees them. Density images share one frame and one "
-        "colour scale, which ends at the 99.5th percentile. "
-        f"T-scores are against {read.metrics['reference_population']}; a DXA reference, so they are nominal."
+        "colour scale, which ends at the 99.5th percentile. " + t_scores_against(read.metrics)
     )
     shown = [_Shown(n, row, read.pair(row), read.predicted_density(row)) for n, row in enumerate(read.shown, start=1)]
     look = pictures.density_look([(one.predicted, one.pair.region) for one in shown])
@@ -97,6 +97,16 @@ def _values(cells: Mapping[str, str]) -> str:
     return "<dl>" + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items()) + "</dl>"
 
 
+def t_scores_against(metrics: Mapping[str, Any]) -> str:
+    """Whom T-scores compare with, in a sentence."""
+    population = metrics["reference_population"]
+    if population is None:
+        return f"No T-scores: no young-adult reference of the {metrics['region'].replace('_', ' ')} is known here."
+    return f"T-scores are against {population}; a DXA reference, so they are nominal."
+
+
 def _t_score(cells: Mapping[str, str], which: str) -> str:
+    if not cells[f"t_score_{which}"]:
+        return f"none: {escape(cells['t_score_reason'])}"
     value = f"{float(cells[f't_score_{which}']):.1f}".replace("-", "\N{MINUS SIGN}")
     return f"{value}, {escape(cells[f'class_{which}'])}"

@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from hierbmd.data.calibration import Calibration
-from hierbmd.data.density import Material
-from hierbmd.data.phantoms import Phantom, Rod, density_line
-from hierbmd.physics.ct_beam import CtBeam
+from hierbmd.data.phantoms import Phantom, Rod
+from hierbmd.physics.ct_beam import WATER_EQUIVALENT_HU, WATER_READS_MG_CM3, CtBeam
 from hierbmd.rigid import Matrix, Vector, rigid_matrix, transform_points
 from hierbmd.simulation.ct_sampling import Lattice
 from hierbmd.simulation.shares import along_normal, slab_share
@@ -22,9 +20,6 @@ Image = NDArray[np.float32]
 _DENSITY_SPREAD, _DENSITY_SPREAD_MG_CM3, _WATER_SPREAD_MG_CM3 = 0.01, 0.5, 1.0
 """How rods of different serials differ: 1 % and 0.5 mg/cm3 in mineral, 1 mg/cm3 in water (SD; of the order of what
 certificates state, unverified)."""
-
-_WATER_EQUIVALENT_HU = 0.0
-_WATER_READS_MG_CM3 = 1000.0
 
 
 def phantom_of_serial(phantom: Phantom, serial: int) -> Phantom:
@@ -50,24 +45,8 @@ def rod_hu(rod: Rod, beam: CtBeam) -> float:
     HA displaces water-equivalent resin. K2HPO4 lies in so much water: HU = water + sigma_ref * K2HPO4 - 1000.
     """
     if rod.water_mg_cm3 is None:
-        return _WATER_EQUIVALENT_HU + beam.hydroxyapatite_hu_per_mg_cm3 * rod.density_mg_cm3
-    return rod.water_mg_cm3 + beam.dipotassium_phosphate_over_water * rod.density_mg_cm3 - _WATER_READS_MG_CM3
-
-
-def true_lines(beam: CtBeam, *, gain: float = 1.0, offset_hu: float = 0.0) -> dict[Material, Calibration]:
-    """The line rho = slope * HU + intercept of each material on a scanner's scale.
-
-    The scale reads (HU + 1000) * gain - 1000 + offset_hu where it should read HU. Both lines are true of one scan;
-    each is of its own material.
-    """
-    per_ha = 1.0 / beam.hydroxyapatite_hu_per_mg_cm3
-    lines = {Material.HA: (per_ha, -_WATER_EQUIVALENT_HU * per_ha)}
-    lines[Material.K2HPO4] = density_line(beam.dipotassium_phosphate_over_water, -_WATER_READS_MG_CM3)
-    shift_hu = (1000.0 - offset_hu) / gain - 1000.0
-    return {
-        material: Calibration(slope / gain, intercept + slope * shift_hu, material)
-        for material, (slope, intercept) in lines.items()
-    }
+        return WATER_EQUIVALENT_HU + beam.hydroxyapatite_hu_per_mg_cm3 * rod.density_mg_cm3
+    return rod.water_mg_cm3 + beam.dipotassium_phosphate_over_water * rod.density_mg_cm3 - WATER_READS_MG_CM3
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hierbmd.data.calibration import Calibration
 from hierbmd.data.density import Material
 from hierbmd.data.volume import Volume
-from hierbmd.physics.ct_beam import CtBeam, ct_beam, nominal_beam
+from hierbmd.physics.ct_beam import CtBeam, ct_beam, density_lines, nominal_beam
 from hierbmd.simulation.ct_kernel import KERNELS, correlated_noise, reconstructed
 from hierbmd.simulation.ct_layout import Layout, beyond_field, in_field, lay_out
 from hierbmd.simulation.ct_sampling import Lattice, Sampler, cell_weights, upright
@@ -33,7 +33,7 @@ from hierbmd.simulation.ct_scale import (
 )
 from hierbmd.simulation.ct_table import table_shares
 from hierbmd.simulation.options import ScanOptions
-from hierbmd.simulation.phantom_rods import PlacedPhantom, true_lines, with_phantom
+from hierbmd.simulation.phantom_rods import PlacedPhantom, with_phantom
 
 Image = NDArray[np.float32]
 
@@ -105,7 +105,7 @@ def scan(patient: Scanned, options: ScanOptions | None = None, seed: int | tuple
         volume=Volume(values, layout.lattice.grid),
         options=options,
         beam=beam,
-        lines=true_lines(beam, gain=float(np.mean(scale.gain)), offset_hu=scale.offset_hu),
+        lines=density_lines(beam, gain=float(np.mean(scale.gain)), offset_hu=scale.offset_hu),
         scale=scale,
         phantom=layout.phantom,
         beyond_field=beyond_field(body, layout.lattice, round_field=options.padding_hu is not None),

@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from hierbmd.anatomy import shaft as module
 from hierbmd.anatomy.femur import femur_axes
+from hierbmd.anatomy.shape import Sphere
 from hierbmd.errors import BadRegion
 from hierbmd.geometry import Grid, Side
 from hierbmd.rigid import rigid_matrix, transform_points
@@ -168,3 +169,28 @@ def test_the_real_right_femurs_head_and_neck_are_found_and_its_missing_shaft_is_
     assert 4.0 < neck.sum() * volume.grid.voxel_mm3 / 1000.0 < 25.0
     assert found.findings["bones"]["femur_left"]["metal_mm3"] > 5000
     assert found.findings["bones"]["femur_right"]["metal_mm3"] == 0
+
+
+def _outline(bump_mm, *, from_mm=10.0, to_mm=50.0):
+    """A shaft of 14 mm along z with a trochanter of a height on its lateral side (-x), 0 to 100 mm below the head."""
+    along, turn = np.meshgrid(np.arange(0.0, 100.0, 0.5), np.radians(np.arange(0.0, 360.0, 3.0)), indexing="ij")
+    reach = 14.0 + np.where((along > from_mm) & (along < to_mm), bump_mm, 0.0) * (np.cos(turn) < -0.9)
+    surface = np.stack([reach * np.cos(turn), reach * np.sin(turn), along], axis=-1).reshape(-1, 3)
+    head = Sphere(np.array([45.0, 0.0, 0.0]), 24.0, 0.0, 1.0)
+    return surface, head, module.Shaft(np.zeros(3), np.array([0.0, 0.0, 1.0]), 14.0, 100.0)
+
+
+def test_the_base_of_the_greater_trochanter_is_where_the_outline_stands_out():
+    base = module.greater_trochanter_base(*_outline(8.0), below_mm=75.0)
+    assert base[2] == pytest.approx(50.0, abs=3.0)
+    assert base[0] == pytest.approx(-22.0, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    "outline",
+    [_outline(0.0), _outline(2.0), _outline(8.0, from_mm=80.0, to_mm=90.0)],
+    ids=["none", "a roughness", "below the lesser trochanter"],
+)
+def test_an_outline_without_a_greater_trochanter_is_refused(outline):
+    with pytest.raises(BadRegion, match="no greater trochanter"):
+        module.greater_trochanter_base(*outline, below_mm=75.0)

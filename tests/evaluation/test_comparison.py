@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hierbmd.data.density import REFERENCES
 from hierbmd.errors import BadManifest
 from hierbmd.evaluation.cases import Readings
 from hierbmd.evaluation.comparison import comparison, flat, mean_predictor, paired, system_figures
 from hierbmd.evaluation.options import EvaluationOptions
 from hierbmd.evaluation.screening import auc_delong, auc_difference
 
+WOMEN = REFERENCES["nhanes3-female-total-hip"]
 OPTIONS = EvaluationOptions(bootstrap_samples=300)
 
 
@@ -75,12 +77,12 @@ def test_the_paired_p_is_uniform_where_there_is_no_difference():
 
 def test_the_better_system_is_told_from_the_worse(truth):
     good, bad = readings(truth, 0.02, 1), readings(truth, 0.15, 2)
-    found = paired(good, bad, OPTIONS)
+    found = paired(good, bad, OPTIONS, reference=WOMEN)
     assert found["rmse_g_cm2"]["high"] < 0 < found["pearson_r"]["low"]
     # Pairing takes out what both have in common: a system and itself with a trace more error.
     near = Readings(good.predicted_g_cm2 + 0.001, truth, good.subjects, good.hips)
-    close = paired(near, good, OPTIONS)["rmse_g_cm2"]
-    own = system_figures(good, OPTIONS)["rmse_g_cm2"]
+    close = paired(near, good, OPTIONS, reference=WOMEN)["rmse_g_cm2"]
+    own = system_figures(good, OPTIONS, reference=WOMEN)["rmse_g_cm2"]
     assert close["high"] - close["low"] < 0.2 * (own.high - own.low)
 
 
@@ -90,23 +92,36 @@ def test_intervals_of_the_rmse_difference_hold_zero_as_often_as_they_say():
     for trial in range(60):
         truth = rng.uniform(0.5, 1.1, 50)
         one, two = readings(truth, 0.05, 1000 + trial), readings(truth, 0.05, 2000 + trial)
-        found = paired(one, two, EvaluationOptions(bootstrap_samples=200, seed=trial))["rmse_g_cm2"]
+        found = paired(one, two, EvaluationOptions(bootstrap_samples=200, seed=trial), reference=WOMEN)["rmse_g_cm2"]
         held.append(found["low"] <= 0 <= found["high"])
     assert np.mean(held) >= 0.85
 
 
 def test_the_mean_predictor_has_no_correlation_and_an_area_of_a_half(truth):
     model = readings(truth, 0.03)
-    found = comparison({"model": model, "mean": mean_predictor(model, 0.8)}, OPTIONS)
+    found = comparison({"model": model, "mean": mean_predictor(model, 0.8)}, OPTIONS, reference=WOMEN)
     mean = found["systems"]["mean"]
     assert (mean["pearson_r"], mean["auc_osteoporosis"]) == (None, 0.5)
     assert "one score for everybody" in mean["auc_osteoporosis_reason"]
     assert mean["rmse_g_cm2"] == pytest.approx(np.sqrt(np.mean((truth - 0.8) ** 2)))
     assert found["paired_against"] == "model"
     assert found["paired"]["mean"]["pearson_r"]["value"] is None
-    assert set(flat(system_figures(model, OPTIONS))) >= {"rmse_g_cm2", "rmse_g_cm2_low", "rmse_g_cm2_high"}
+    assert set(flat(system_figures(model, OPTIONS, reference=WOMEN))) >= {
+        "rmse_g_cm2",
+        "rmse_g_cm2_low",
+        "rmse_g_cm2_high",
+    }
 
 
 def test_systems_on_other_images_are_not_compared(truth):
     with pytest.raises(BadManifest, match="same images"):
-        paired(readings(truth, 0.1), readings(truth[:-1], 0.1), OPTIONS)
+        paired(readings(truth, 0.1), readings(truth[:-1], 0.1), OPTIONS, reference=WOMEN)
+
+
+def test_without_a_reference_there_is_no_auc_but_all_the_rest(truth):
+    model = readings(truth, 0.03)
+    found = comparison({"model": model, "mean": mean_predictor(model, 0.8)}, OPTIONS, reference=None)
+    assert found["systems"]["model"]["auc_osteoporosis"] is None
+    assert "no young-adult reference" in found["systems"]["model"]["auc_osteoporosis_reason"]
+    assert found["paired"]["mean"]["auc_osteoporosis_p"] is None
+    assert found["systems"]["model"]["pearson_r"] > 0.9

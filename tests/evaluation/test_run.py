@@ -13,6 +13,7 @@ from hierbmd.evaluation.files import density_file, write_evaluation
 from hierbmd.evaluation.options import EvaluationOptions
 from hierbmd.evaluation.run import evaluate
 from hierbmd.io.dataset import read_dataset
+from hierbmd.report.page import write_report
 
 OPTIONS = EvaluationOptions(bootstrap_samples=200)
 
@@ -78,6 +79,41 @@ def test_the_other_intervals_and_rows_hold_what_the_table_says(hip_dataset, blob
     row = found.rows[0]
     assert row["t_score_predicted"] == pytest.approx((row["bmd_predicted_g_cm2"] - 0.942) / 0.122)
     assert len(found.shown) == 4
+
+
+def test_a_region_without_a_reference_has_figures_and_no_t_scores(hip_dataset, blob_reader, tmp_path):
+    dataset = read_dataset(hip_dataset)
+    dataset = dataclasses.replace(dataset, card=dataclasses.replace(dataset.card, region="trochanter"))
+    reader = blob_reader()
+    reader.card = dataclasses.replace(reader.card, region="trochanter")
+    found = evaluate(reader, dataset, OPTIONS)
+    assert found.metrics["pearson_r"] == pytest.approx(1.0)
+    assert (found.metrics["reference"], found.metrics["reference_population"]) == (None, None)
+    for figures in found.metrics["screening"].values():
+        assert figures["auc"]["value"] is None
+        assert "no young-adult reference" in figures["auc"]["reason"]
+    for row in found.rows:
+        assert row["t_score_reference"] is row["class_predicted"] is None
+        assert "no young-adult reference" in row["t_score_reason"]
+    write_evaluation(tmp_path, found, model=reader.card)
+    write_report(tmp_path, hip_dataset)
+    page = (tmp_path / "report.html").read_text()
+    assert "no young-adult reference" in page
+
+
+def test_patients_below_fifty_have_no_t_score_and_are_not_screened(hip_dataset, blob_reader):
+    """Half of the test patients are 49; every age is known."""
+    dataset = read_dataset(hip_dataset)
+    young = {record.subject for record in dataset.of_split("test")[:24]}
+    aged = [dataclasses.replace(r, age=49.0 if r.subject in young else 50.0) for r in dataset.records]
+    found = evaluate(blob_reader(), dataclasses.replace(dataset, records=tuple(aged)), OPTIONS)
+    for row in found.rows:
+        missing = row["subject"] in young
+        assert (row["t_score_reference"] is None) == (row["class_reference"] is None) == missing
+        assert (row["t_score_predicted"] is None) == (row["class_predicted"] is None) == missing
+        assert ("the patient is 49" in row["t_score_reason"]) == missing
+    assert found.metrics["screening"]["osteoporosis"]["n_patients"] == 12 - len(young)
+    assert found.metrics["n_subjects"] == 12
 
 
 def test_files_are_whole_and_hold_no_nan(hip_dataset, blob_reader, tmp_path):

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from hierbmd.data.density import Material
 from hierbmd.data.phantoms import phantom_names, phantom_of_name
 from hierbmd.physics.attenuation import HYDROXYAPATITE_G_CM3, mass_attenuation_cm2_g
-from hierbmd.physics.ct_beam import ct_beam, nominal_beam
+from hierbmd.physics.ct_beam import ct_beam, density_lines, nominal_beam
 from hierbmd.rigid import rigid_matrix
 from hierbmd.simulation.ct_sampling import Lattice
 from hierbmd.simulation.phantom_rods import (
@@ -19,7 +19,6 @@ from hierbmd.simulation.phantom_rods import (
     phantom_of_serial,
     placed,
     rod_hu,
-    true_lines,
     with_phantom,
 )
 
@@ -47,7 +46,7 @@ def test_the_true_line_of_its_material_turns_rods_into_their_densities(name, kvp
     phantom = phantom_of_serial(phantom_of_name(name), 3)
     hu = np.array([(rod_hu(rod, beam) + 1000.0) * gain - 1000.0 + offset for rod in phantom.rods])
     density = np.array([rod.density_mg_cm3 for rod in phantom.rods])
-    line = true_lines(beam, gain=gain, offset_hu=offset)[phantom.material]
+    line = density_lines(beam, gain=gain, offset_hu=offset)[phantom.material]
     assert line.material is phantom.material
     if phantom.material is Material.HA:
         assert line.slope * hu + line.intercept == pytest.approx(density, abs=1e-6)
