@@ -112,7 +112,7 @@ class NetworkPredictor:
             self.card.material,
             self.card.readout.interval(bmd_g_cm2),
         )
-        flags = (*_flags(half, self.card), *_novelty_flags(novelty))
+        flags = (*acquisition_flags(half, self.card), *_novelty_flags(novelty))
         if output is None:
             return Prediction(None, bmd, None, flags, novelty=novelty)
         assert output.mask_logits is not None
@@ -141,7 +141,7 @@ class EnsemblePredictor:
         density, spread_image, region = _averaged(read)
         known = [one.novelty for one in read if one.novelty is not None]
         novelty = float(np.median(known)) if known else None
-        flags = (*_flags(half, self.card), *_novelty_flags(novelty))
+        flags = (*acquisition_flags(half, self.card), *_novelty_flags(novelty))
         spread = Spread(float(values.std(ddof=1)), spread_image)
         return Prediction(density, bmd, region, flags, spread, novelty)
 
@@ -222,7 +222,8 @@ def predict_radiograph(radiograph: Radiograph, predictor: Predictor, side: Side)
     return turned, half
 
 
-def _flags(half: Half, card: ModelCard) -> tuple[str, ...]:
+def acquisition_flags(half: Half, card: ModelCard) -> tuple[str, ...]:
+    """Sentences on how a half image was taken unlike those that the card's model learned from."""
     found = []
     distances = (
         ("source-detector", half.geometry.camera.sdd_mm, card.sdd_mm),

@@ -24,8 +24,8 @@ LAYERS = (
     ("io",),
     ("anatomy", "calibration", "drr", "models", "physics"),
     ("evaluation", "predict", "registration", "simulation"),
-    ("baselines",),
     ("cohort", "pairing", "report", "training"),
+    ("baselines",),
     ("stages", "configs"),
     ("cli",),
 )

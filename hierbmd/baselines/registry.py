@@ -17,7 +17,7 @@ from hierbmd.io.weights import read_card
 if TYPE_CHECKING:
     from hierbmd.predict import Predictor
 
-BASELINES: dict[str, str] = {}
+BASELINES: dict[str, str] = {"foundation": "hierbmd.baselines.foundation"}
 """A system's name, as in results and on its card, and its module. The module is light: it imports when it works."""
 
 Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]

@@ -20,6 +20,7 @@ COMMANDS = {
     "prepare": "training pairs from a manifest of CTs and radiographs",
     "train": "teach one stage: decompose, synthesize or regress",
     "train-baseline": "a system that the hierarchy is compared with, as a model like any other",
+    "foundation-grid": "vision backbones x fine-tuning strategies: accuracy, and whether they look at bone",
     "ensemble": "the runs of several folds as one model",
     "predict": "BMD and a density image from a radiograph",
     "evaluate": "agreement, precision and screening of a model on patients never seen",

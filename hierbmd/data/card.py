@@ -20,7 +20,7 @@ CARD_VERSION = 1
 """The version of the card and of the networks' layout; other versions are refused."""
 
 Stage = Literal["pretrain", "decompose", "synthesize", "regress"]
-BASELINE = "baseline"
+BASELINE: Literal["baseline"] = "baseline"
 """The `stage` of a card whose model is no stage of the hierarchy but a system compared with it."""
 
 

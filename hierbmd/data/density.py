@@ -145,6 +145,13 @@ def reference_for(choice: ReferenceChoice, region: str) -> Reference | None:
     return reference
 
 
+def class_of(bmd_g_cm2: float, reference: Reference | None, *, age: float | None = None) -> DensityClass | None:
+    """The class of a BMD by its T-score; None without a reference, or for one known to be under LEAST_T_SCORE_AGE."""
+    if reference is None or (age is not None and age < LEAST_T_SCORE_AGE):
+        return None
+    return DensityClass.of(reference.t_score(bmd_g_cm2))
+
+
 @dataclass(frozen=True)
 class TScore:
     """A T-score and its WHO class, or None for both and the `reason` why there is none."""

@@ -58,9 +58,9 @@ def stop_early(out: Path, watched: str, patience: int) -> list[Callback]:
 
 
 def load_best(out: Path, module: LightningModule) -> None:
-    """Give a module the weights that early stopping found best."""
+    """Give a module the weights that early stopping found best; what a module does not keep in a checkpoint stays."""
     state = torch.load(out / FOLDER / BEST, map_location=module.device, weights_only=True)
-    module.load_state_dict(state["state_dict"])
+    module.load_state_dict(state["state_dict"], strict=module.strict_loading)
 
 
 def last_checkpoint(out: Path) -> Path | None:

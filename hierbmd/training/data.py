@@ -140,7 +140,11 @@ class PairData(LightningDataModule):
 
     def plain_loader(self, split: str) -> DataLoader[Batch]:
         """The pairs of a split without augmentation, in order, none of them synthetic."""
-        return self._loader(_Pairs(self.dataset, self.real(split), self.normalisation, None), None)
+        return self.loader_of(self.real(split))
+
+    def loader_of(self, records: Sequence[PairRecord]) -> DataLoader[Batch]:
+        """Given pairs without augmentation, in order."""
+        return self._loader(_Pairs(self.dataset, records, self.normalisation, None), None)
 
     def _loader(self, pairs: TorchDataset[Batch], sampler: EpochShuffle | None) -> DataLoader[Batch]:
         return DataLoader(

@@ -6,7 +6,6 @@ import importlib
 import logging
 import os
 import platform
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata, util
@@ -33,6 +32,7 @@ from hierbmd.training.checkpoint import (
 )
 from hierbmd.training.configure import ALLOWED_CODE, StageCLI, config_path, configured, read_yaml
 from hierbmd.training.data import TRAIN, VALIDATION, PairData
+from hierbmd.training.loop import hush_loggers, quiet
 from hierbmd.training.novelty import fit_novelty
 from hierbmd.training.readout import fit_readout
 from hierbmd.training.samples import Samples
@@ -42,12 +42,6 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 CONFIG_FILE = "config.yaml"
 
 _LOG = logging.getLogger(__name__)
-_NOISE = (
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 on torch 2.13
-    "The '(train|val)_dataloader' does not have many workers",  # the pairs are in memory
-    "The number of training batches .* is smaller than the logging interval",  # there is no logger
-    "Checkpoint directory .* exists and is not empty",  # that is how a run resumes
-)
 _VERSIONS_OF = ("hierbmd", "torch", "lightning", "monai", "numpy")
 
 
@@ -70,8 +64,7 @@ def train(
     WrongWeights (`start_from`), TrainingDiverged, OutputUnwritable.
     """
     out = Path(out)
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    hush_loggers()
     cli = configure(
         stage, [f"--config={config_path(c)}" for c in config] + [f"--data.folder={data}", *_flags(overrides)]
     )
@@ -89,9 +82,7 @@ def train(
     mean = float(np.mean([record.bmd_g_cm2 for record in pairs.records(TRAIN)]))
     module.begin(Begin(pairs.dataset.card, mean, start))
     _write_identity(out, cli, identity)
-    with warnings.catch_warnings():
-        for message in _NOISE:
-            warnings.filterwarnings("ignore", message)
+    with quiet():
         trainer = _trainer(cli, out, progress=progress, label=stage)
         trainer.fit(module, datamodule=pairs, ckpt_path=last_checkpoint(out), weights_only=True)
     if trainer.is_global_zero:
