@@ -60,6 +60,16 @@ def test_seven_models_in_every_place_with_paired_tests_and_named_features(run):
     assert float(rows["models/test/DTC/auc"]["value"]) == results["models"]["test"]["DTC"]["auc"]["value"]
 
 
+def test_the_page_says_what_the_results_say(run):
+    page = (run / "report.html").read_text()
+    assert "SIMULATED" in page
+    assert "Research use only" in page
+    assert page.count("<img") == 2
+    results = json.loads((run / "results.json").read_text())
+    assert all(name in page for name in results["selected"]["DTC"])
+    assert f"{results['models']['test']['DTC']['auc']['value']:.3f}" in page
+
+
 def test_the_bright_region_tells_the_bmd(run):
     """The radiograph is the density: whatever sees it must order the patients, and age was made to follow it."""
     found = json.loads((run / "results.json").read_text())["models"]["test"]
@@ -84,6 +94,7 @@ def test_the_folder_reads_as_it_was_evaluated(run, one_image_each):
 
 def test_a_finished_run_is_left_and_a_stopped_one_takes_its_features_up(run, one_image_each, encoder_run, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+    sha256 = read_card(run).sha256
     card = radiomics.fit(one_image_each, run, options(encoder_run, workers=3))
     assert card == read_card(run)
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == before
@@ -98,7 +109,7 @@ def test_a_finished_run_is_left_and_a_stopped_one_takes_its_features_up(run, one
         "hierbmd.baselines.radiomics.features.texture_features",
         lambda *a, **k: asked.append(1) or original(*a, **k),
     )
-    assert radiomics.fit(one_image_each, run, options(encoder_run)) == card
+    assert radiomics.fit(one_image_each, run, options(encoder_run)).sha256 == sha256
     assert len(asked) == 1
     assert (run / "weights.safetensors").read_bytes() == weights
 

@@ -82,6 +82,13 @@ def fit(data: Path, out: Path, options: Options, *, progress: Progress = silent)
     return fit_foundation(data, out, options, progress=progress)
 
 
+def require() -> None:
+    """MissingExtra without transformers, peft and captum."""
+    from hierbmd.baselines.foundation.base import require_extra
+
+    require_extra()
+
+
 def load(folder: Path) -> Predictor:
     """The trained model in a folder, adapters and head on their base model, on the CPU.
 
