@@ -16,7 +16,10 @@ from hierbmd.report.words import estimate, figure, number, table
 REPORT_FILE = "report.html"
 
 _TITLE = "Deep-radiomics: seven models of clinical, texture and deep features"
-_SEEN = "The encoder was trained on these patients, so it knows their BMD: the figures of the models with D are too good here."
+_SEEN = (
+    "The encoder was trained on these patients, so it knows their BMD: the figures of the models with D are too good "
+    "here."
+)
 _TRIAGE = {
     "sensitivity": "sensitivity",
     "specificity": "specificity",
@@ -39,10 +42,11 @@ def write_report(folder: str | Path) -> Path:
 
 
 def _lead(results: Mapping[str, Any]) -> str:
+    condition = results["condition"].replace("_", " ")
     return (
-        f"{results['n_train_patients']} patients trained on; condition: {results['condition'].replace('_', ' ')} by "
-        f"the T-score on {results['reference_population']}; BMD: {', '.join(results['bmd_sources'])}. DXA is recommended "
-        f"from a threshold chosen on training patients for a sensitivity of {results['sensitivity_asked']:g}."
+        f"{results['n_train_patients']} patients trained on; condition: {condition} by the T-score on "
+        f"{results['reference_population']}; BMD: {', '.join(results['bmd_sources'])}. DXA is recommended from a "
+        f"threshold chosen on training patients for a sensitivity of {results['sensitivity_asked']:g}."
     )
 
 
