@@ -38,7 +38,10 @@ def test_features_that_follow_the_bmd_are_found_and_held_out_patients_read(infor
 
 @pytest.mark.parametrize("select_by", ["bmd", "condition"])
 def test_shuffled_labels_give_an_auc_of_one_half_within_its_interval(table_of, select_by):
-    """60 patients, 2 images each, 200 columns: selection outside the folds would find some that fit."""
+    """60 patients, 2 images each, 200 columns.
+
+    Fifteen columns chosen by all patients' BMD, outside the folds, gave 0.73 (0.57 to 0.85) here.
+    """
     table = table_of(60, seed=5, signal=2.0, noise_columns=200)
     subjects = sorted({record.subject for record in table.records})
     others = dict(zip(subjects, np.random.default_rng(1).permutation(subjects), strict=True))

@@ -129,18 +129,32 @@ def test_without_mirp_the_command_says_what_to_install(one_image_each, encoder_r
         radiomics.require()
 
 
-def test_what_is_fitted_depends_on_nothing_but_the_training_patients(run, one_image_each, encoder_run, tmp_path):
-    """The BMD of validation and test patients turned upside down leaves every model as it was."""
-    from hierbmd.io.dataset import write_view
+def test_what_is_fitted_depends_on_nothing_but_the_training_patients(
+    run, one_image_each, readable_dataset, encoder_run, tmp_path
+):
+    """BMD of validation and test patients turned upside down, and an external set, leave every model as it was."""
+    from hierbmd.io.dataset import write_dataset, write_pair, write_view
     from hierbmd.io.weights import read_weights
 
     dataset = read_dataset(one_image_each)
     turned = tuple(r if r.split == "train" else replace(r, bmd_g_cm2=2.0 - r.bmd_g_cm2) for r in dataset.records)
     write_view(tmp_path / "turned", replace(dataset, records=turned))
-    radiomics.fit(tmp_path / "turned", tmp_path / "run", options(encoder_run))
+    others = tuple(
+        replace(record, subject=f"x{record.subject}", pair_id=f"x{record.pair_id}")
+        for record in read_dataset(readable_dataset).records
+        if record.pair_id.endswith("_left_1")
+    )[:4]
+    for record in others:
+        images = read_dataset(readable_dataset).load(replace(record, pair_id=record.pair_id[1:]))
+        write_pair(tmp_path / "external", replace(images, record=record))
+    write_dataset(tmp_path / "external", dataset.card, others)
+    radiomics.fit(tmp_path / "turned", tmp_path / "run", options(encoder_run, external=tmp_path / "external"))
     ours, theirs = read_weights(run)[0], read_weights(tmp_path / "run")[0]
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     thresholds = [json.loads((out / "results.json").read_text())["thresholds"] for out in (run, tmp_path / "run")]
     assert thresholds[0] == thresholds[1]
     assert np.isfinite(thresholds[0]["DTC"])
+    external = json.loads((tmp_path / "run" / "results.json").read_text())["models"]["external"]
+    assert tuple(external) == MODELS
+    assert external["DTC"]["n_patients"] == 4
