@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from dataclasses import field, make_dataclass
 from pathlib import Path
@@ -12,8 +11,6 @@ from hierbmd.baselines.registry import BASELINES, baseline
 from hierbmd.cli._options import parse
 from hierbmd.options import option, part
 
-_REPORTS = {"deep_radiomics": "hierbmd.report.radiomics"}
-"""Modules whose `write_report` makes a page of a baseline's run."""
 _USAGE = "usage: hierbmd train-baseline NAME --data DATASET --out RUN [OPTIONS]"
 
 
@@ -29,8 +26,6 @@ def main(argv: list[str]) -> int:
     options: Any = parse(f"train-baseline {argv[0]}", _options_with(module.Options), argv[1:])
     module.require()
     card = module.fit(options.data, options.out, options.settings, progress=progress)
-    if argv[0] in _REPORTS:
-        importlib.import_module(_REPORTS[argv[0]]).write_report(options.out)
     print(f"{options.out}: {card.name}")
     return 0
 

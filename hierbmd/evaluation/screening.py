@@ -36,7 +36,7 @@ class Screening:
     def undefined(cls, reason: str, *, n_patients: int) -> Screening:
         """Screening for what nobody can be said to have or not to have, and why."""
         nothing = Estimate.undefined(reason)
-        return cls(*(nothing,) * 5, threshold_g_cm2=None, n_positive=0, n_patients=n_patients)
+        return cls(*(nothing,) * 6, threshold_g_cm2=None, n_positive=0, n_patients=n_patients)
 
     def as_json(self) -> dict[str, Any]:
         """The figures for a result file."""

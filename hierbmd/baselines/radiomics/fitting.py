@@ -20,6 +20,7 @@ from hierbmd.baselines.radiomics.features import (
 )
 from hierbmd.baselines.radiomics.nested import HeldOut, Rows, dxa_threshold, held_out
 from hierbmd.baselines.radiomics.options import NAME, ModelName, Options
+from hierbmd.baselines.radiomics.page import write_report
 from hierbmd.baselines.radiomics.pipeline import fitted
 from hierbmd.baselines.radiomics.predictor import FEATURES_FOLDER
 from hierbmd.baselines.radiomics.results import (
@@ -71,8 +72,9 @@ class Fitted:
 def fit(data: Path, out: Path, options: Options, *, progress: Progress = silent) -> ModelCard:
     """Train the seven models on the train split of a prepared data set into `out`; returns the card.
 
-    `out` receives weights.safetensors and card.json (the seven models and the encoder), results.json, models.csv,
-    predictions.csv, run.json and features/, from which a stopped run goes on. A finished run is left as it is.
+    `out` receives weights.safetensors and card.json (the seven models and the encoder), results.json, report.html,
+    models.csv, predictions.csv, run.json and features/, from which a stopped run goes on. A finished run is left as it
+    is.
     Errors: MissingExtra (mirp), BadManifest, SplitLeak (also between the data set and the external one), BadConfig
     (another run's folder, a reference of another region, an encoder that sees no region), UntrustedWeights,
     WrongWeights (encoder), OutputUnwritable.
@@ -229,7 +231,7 @@ def _about(
 def _write_results(
     out: Path, found: Mapping[str, Mapping[str, Read]], about: Mapping[str, Any], options: Options
 ) -> None:
-    """predictions.csv, models.csv and, last, results.json; the two say the same."""
+    """predictions.csv, models.csv, results.json and the page made of it; all say the same."""
     results = {
         "models": {place: {name: figures(one, options) for name, one in of.items()} for place, of in found.items()},
         "paired": {place: paired(of, options) for place, of in found.items()},
@@ -237,6 +239,7 @@ def _write_results(
     write_table(out / READ_FILE, *predictions(found))
     write_table(out / TABLE_FILE, (*FIGURE_COLUMNS, "p"), list(figure_rows(results)))
     write_json(out / RESULTS_FILE, {**about, **results})
+    write_report(out)
 
 
 def _card(

@@ -108,6 +108,9 @@ def dxa_threshold(rows: Rows, read: Matrix, options: Options) -> tuple[float | N
 def by_patient(
     rows: Rows, risk: NDArray[np.float64], condition: Condition
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The risk of each patient's worse hip, and who has the condition by the lower hip; (patients,) each."""
-    worst, lowest = Readings.of(rows.records, (-risk).tolist()).by_patient()
+    """The risk of each patient's worse hip, and who has the condition by the lower hip; (patients,) each.
+
+    Patients too young for a T-score are left out.
+    """
+    worst, lowest = Readings.of(rows.records, (-risk).tolist()).of_t_score_age().by_patient()
     return -worst, condition.of(lowest)

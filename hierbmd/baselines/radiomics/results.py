@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hierbmd.baselines.radiomics.nested import Rows, by_patient
 from hierbmd.baselines.radiomics.options import Options
 from hierbmd.baselines.radiomics.pipeline import condition_of
+from hierbmd.data.density import REFERENCES
 from hierbmd.evaluation.cases import Readings
 from hierbmd.evaluation.comparison import system_figures
 from hierbmd.evaluation.options import EvaluationOptions
@@ -46,7 +47,8 @@ def figures(found: Read, options: Options) -> dict[str, Any]:
     settings = EvaluationOptions(
         reference=options.reference, bootstrap_samples=options.bootstrap_samples, seed=options.seed
     )
-    bmd = system_figures(Readings.of(found.rows.records, found.read[:, 0].tolist()), settings)
+    readings = Readings.of(found.rows.records, found.read[:, 0].tolist())
+    bmd = system_figures(readings, settings, reference=REFERENCES[options.reference])
     risk, positive = by_patient(found.rows, found.read[:, 1], condition)
     # A patient is recommended whose risk is above its fold's threshold: the margin, with one threshold of zero.
     margin, _ = by_patient(found.rows, found.read[:, 1] - found.thresholds, condition)
