@@ -72,7 +72,7 @@ def _figures(models: Mapping[str, Any], first: Mapping[str, Any]) -> str:
         [
             escape(name),
             estimate(found["auc"]),
-            *(estimate(found["recommend_dxa"][key]) for key in _TRIAGE),
+            *_triage(found["recommend_dxa"]),
             *(estimate(found["bmd"][key]) for key in ("pearson_r", "rmse_g_cm2")),
         ]
         for name, found in models.items()
@@ -82,6 +82,13 @@ def _figures(models: Mapping[str, Any], first: Mapping[str, Any]) -> str:
         "and the recommendation of DXA by patient (the worse hip; Wilson intervals), BMD by image."
     )
     return table(["model", "AUC", *_TRIAGE.values(), "Pearson r", "RMSE"], rows, caption=caption)
+
+
+def _triage(found: Mapping[str, Any]) -> list[str]:
+    """The cells of "recommend DXA"; a reason that holds for all of them is said once."""
+    first, *others = (found[key] for key in _TRIAGE)
+    alike = [{**one, "reason": None} if one.get("reason") == first.get("reason") else one for one in others]
+    return [estimate(one) for one in (first, *alike)]
 
 
 def _paired(tests: Mapping[str, Any]) -> str:
