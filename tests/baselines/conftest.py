@@ -23,7 +23,8 @@ def one_image_each(readable_dataset: Path, tmp_path_factory: pytest.TempPathFact
     records = []
     for n, record in enumerate(r for r in dataset.records if r.pair_id.endswith("_left_0")):
         age = AGES.get(record.subject, 90.0 - 30.0 * record.bmd_g_cm2)
-        records.append(replace(record, age=age, sex="FM"[n % 3 == 0], height_cm=160.0 + n % 7))
+        source = "qct (internal calibration)" if record.subject == "p04" else "qct"
+        records.append(replace(record, age=age, sex="FM"[n % 3 == 0], height_cm=160.0 + n % 7, bmd_source=source))
     folder = tmp_path_factory.mktemp("one_image_each")
     write_view(folder, replace(dataset, records=tuple(records)))
     return folder

@@ -16,6 +16,7 @@ from hierbmd.baselines.radiomics.pipeline import condition_of
 from hierbmd.data.density import REFERENCES
 from hierbmd.evaluation.cases import Readings
 from hierbmd.evaluation.comparison import system_figures
+from hierbmd.evaluation.estimate import Estimate
 from hierbmd.evaluation.options import EvaluationOptions
 from hierbmd.evaluation.screening import auc_delong, auc_difference, screening
 
@@ -69,10 +70,8 @@ def figures(found: Read, options: Options) -> dict[str, Any]:
     }
 
 
-def auc(risk: NDArray[np.float64], positive: NDArray[np.bool_]) -> Any:
+def auc(risk: NDArray[np.float64], positive: NDArray[np.bool_]) -> Estimate:
     """DeLong's AUC over patients; undefined where a model has learnt from one class only."""
-    from hierbmd.evaluation.estimate import Estimate
-
     if not np.isfinite(risk).all():
         return Estimate.undefined("one class only in the training patients")
     return auc_delong(risk, positive)
