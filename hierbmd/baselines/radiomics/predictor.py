@@ -43,12 +43,14 @@ class RadiomicsPredictor:
         row = np.array([[features.get(name, math.nan) for name in self.model.columns]])
         bmd_g_cm2, risk = (float(x) for x in self.model.read(row)[0])
         interval = None if self.card.readout is None else self.card.readout.interval(bmd_g_cm2)
-        flags = self.encoder.predict_half(half).flags
+        seen = self.encoder.predict_half(half)
+        flags = seen.flags
         unknown = [name for name, x in zip(self.model.columns, row[0], strict=True) if math.isnan(x)]
         if unknown:
             flags = (*flags, f"not known, filled with the training median: {', '.join(unknown)}")
         bmd = Bmd(bmd_g_cm2, self.card.region, half.side, self.card.material, interval)
-        return Prediction(None, bmd, None, flags, findings=self._findings(risk, chosen["threshold"]))
+        findings = self._findings(risk, chosen["threshold"])
+        return Prediction(None, bmd, None, flags, novelty=seen.novelty, findings=findings)
 
     def _image_features(self, half: Half) -> dict[str, float]:
         if all(name.startswith("clinical.") for name in self.model.columns):
