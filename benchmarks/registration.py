@@ -123,16 +123,18 @@ def main() -> int:
     if not shared_data().is_dir():
         say(f"not measured: no real CT and no real pair at {shared_data()}; set HIERBMD_DATA")
         return 0
+    from registration_page import write_page
+
+    if options.part == "page":
+        write_page(options.out, options.page)
+        return 0
     warnings.filterwarnings("ignore")  # torchio and jaxtyping warn about deprecations of their own.
     known = parts(options)
     asked = list(known) if options.part == "all" else options.part.split(",")
-    if unknown := [name for name in asked if name not in known and name != "page"]:
+    if unknown := [name for name in asked if name not in known]:
         parser.error(f"no part {', '.join(unknown)}; there are {', '.join(known)}, and page")
-    from registration_page import write_page
-
     for name in asked:
-        if name != "page":
-            run_part(name, known[name], options)
+        run_part(name, known[name], options)
         write_page(options.out, options.page)
     return 0
 

@@ -37,8 +37,9 @@ bones' own projections at a random pose in white and cloudy noise, so that nothi
 
 """
 
-_TRUE_IMAGES = """The same of the simulated radiographs of the first table, converged bones: here the CT's voxels, soft
-tissue, scatter and display are wrong as well, which the standard errors only partly know of.
+_TRUE_IMAGES = """Share of the stated 95 % intervals that hold the truth on the simulated radiographs of the first table,
+converged bones: here the CT's voxels, soft tissue, scatter and display are wrong as well, which the standard errors
+only partly know of.
 
 """
 
@@ -171,11 +172,10 @@ def _pair(found: dict[str, Part]) -> str:
         values = [row[key] for row in rows]
         cells.append([unit, f"{np.median(values):.2f}", f"{min(values):.2f}", f"{max(values):.2f}"])
     text = _PAIR.format(count=len(rows), right=_share(sum(right), len(rows)), wrong=wrong)
-    text = _where(found["pair"]) + text + table(head, cells)
-    return text + ("\n" + _depth(found["pair_depth"]) if "pair_depth" in found else "")
+    return _where(found["pair"]) + text + table(head, cells)
 
 
-def _depth(part: Part) -> str:
+def _depth(found: dict[str, Part]) -> str:
     head = [
         "from the header's pose, with",
         "depth, mm",
@@ -193,9 +193,9 @@ def _depth(part: Part) -> str:
             f"{row['turn_deg']:.2f}",
             f"{row['similarity']:.4f}",
         ]
-        for row in part["rows"]
+        for row in found["pair_depth"]["rows"]
     ]
-    return f"Where its depth comes from; `{part['command']}`:\n\n" + table(head, cells)
+    return _where(found["pair_depth"]) + table(head, cells)
 
 
 def _rates(found: dict[str, Part]) -> str:
@@ -294,5 +294,6 @@ _SECTIONS: tuple[tuple[str, tuple[str, ...], Callable[[dict[str, Part]], str]], 
     ("Learning rates of the loops", ("rates",), _rates),
     ("Intervals", ("acceptance",), _coverage),
     ("A real pair", ("pair",), _pair),
+    ("Where the real pair's depth comes from", ("pair_depth",), _depth),
 )
 """Title, the parts that it needs and the text of each section, in the page's order."""
