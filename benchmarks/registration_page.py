@@ -37,9 +37,9 @@ bones' own projections at a random pose in white and cloudy noise, so that nothi
 
 """
 
-_TRUE_IMAGES = """Share of the stated 95 % intervals that hold the truth on the simulated radiographs of the first table,
-converged bones: here the CT's voxels, soft tissue, scatter and display are wrong as well, which the standard errors
-only partly know of.
+_TRUE_IMAGES = """Share of the stated 95 % intervals that hold the truth on the simulated radiographs of the first
+table, converged bones: here the CT's voxels, soft tissue, scatter and display are wrong as well, which the standard
+errors only partly know of.
 
 """
 
