@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= out
 WORKERS ?= 2
 # What `make study` compares the hierarchy with, beside its own variants; empty for none.
-BASELINES ?= deep_radiomics,foundation
+BASELINES ?= deep_radiomics
 # One BLAS thread a test process: the tests run side by side.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=Agg
 

@@ -245,8 +245,6 @@ class ConstantOptions:
 
 
 def _fit_constant(data: Path, out: Path, options: ConstantOptions, *, progress: Any = None) -> Any:
-    from dataclasses import replace
-
     import torch
 
     from hierbmd.baselines.registry import silent
@@ -257,9 +255,9 @@ def _fit_constant(data: Path, out: Path, options: ConstantOptions, *, progress: 
     here = read_dataset(data).card
     with (progress or silent)("steps") as report:
         report(options.steps, options.steps)
-    network, told = {"value_g_cm2": options.value_g_cm2}, {"note": "one value of everybody"}
+    network = {"value_g_cm2": options.value_g_cm2}
     card = ModelCard(BASELINE, (here.region,), network, here.frame, here.material, here.region, baseline="constant")
-    return write_weights(out, {"nothing": torch.zeros(1)}, replace(card, training=told))
+    return write_weights(out, {"nothing": torch.zeros(1)}, card)
 
 
 def _load_constant(folder: Path) -> Any:

@@ -232,13 +232,10 @@ def _with(found: StudyFound, training: Task, read: Mapping[str, float]) -> Study
     from hierbmd.evaluation.files import write_evaluation
     from hierbmd.evaluation.run import evaluate
     from hierbmd.evaluation.study import Curve, compressed
-    from hierbmd.io.weights import read_card
     from hierbmd.predict import load_predictor
     from hierbmd.report.page import write_report
 
     found = found.with_readings(Curve(training.system, training.patients, sum(training.epochs)), read)
-    if note := read_card(training.model).note:
-        found = replace(found, notes={**found.notes, training.system: note})
     if training.system != MAIN or training.patients != found.n_train:
         return found
     predictor = load_predictor(training.model)

@@ -106,11 +106,6 @@ class ModelCard:
         """Stage or baseline, region and the first digits of the hash: enough to tell models apart in a result."""
         return f"{self.baseline or self.stage} {self.region} {self.sha256[:12]}"
 
-    @property
-    def note(self) -> str:
-        """What stands beside every figure of the model, such as weights that were not pretrained; mostly nothing."""
-        return str(self.training.get("note", ""))
-
     def to_json(self) -> dict[str, Any]:
         """Plain data for card.json."""
         value = dataclasses.asdict(self)

@@ -59,8 +59,7 @@ def compared(
 ) -> dict[str, Any]:
     """`comparison` of the models, the first against the others and the mean predictor.
 
-    Of the models of one name the one that learned from most patients stands for it. `notes` is what their cards ask to
-    have said beside the figures.
+    Of the models of one name the one that learned from most patients stands for it.
     """
     best: dict[str, tuple[int, Readings]] = {}
     for one, read in zip(models, readings, strict=True):
@@ -69,8 +68,7 @@ def compared(
             best[one.name] = number, read
     systems: Mapping[str, Readings] = {name: read for name, (_, read) in best.items()}
     with_mean = {**systems, MEAN_PREDICTOR: mean_predictor(readings[0], mean_g_cm2)}
-    notes = {one.name: one.predictor.card.note for one in models if one.predictor.card.note}
-    return {**comparison(with_mean, options, reference=reference), "notes": notes}
+    return comparison(with_mean, options, reference=reference)
 
 
 def learning_curve(

@@ -39,8 +39,7 @@ class Curve:
 class StudyFound:
     """Everything known so far: the data set with its reference, what was read of the test images, what was perturbed.
 
-    `read` holds BMD in g/cm2 by pair id for each point of the curve; `changed` the rows of `changes`; `notes`
-    what must stand beside a system's figures.
+    `read` holds BMD in g/cm2 by pair id for each point of the curve; `changed` the rows of `changes`.
     """
 
     dataset: Dataset
@@ -48,7 +47,6 @@ class StudyFound:
     options: EvaluationOptions
     read: Mapping[Curve, Mapping[str, float]] = field(default_factory=dict)
     changed: tuple[Row, ...] = ()
-    notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def test(self) -> tuple[PairRecord, ...]:
@@ -105,7 +103,6 @@ class StudyFound:
             "seed": self.options.seed,
             "mean_predictor_g_cm2": constant,
             **comparison(systems, self.options, reference=self.reference),
-            "notes": dict(self.notes),
             **_pose(repeats),
             "jpeg_within_lsc": _shares(levels, "jpeg "),
             "jpeg2000_within_lsc": _shares(levels, "jpeg2000 "),

@@ -55,9 +55,7 @@ def systems(compared: Mapping[str, Any], *, bootstrap_samples: int) -> str:
         for place, (_, found) in enumerate(named)
     ]
     drawn = plots.levels([words_of(name) for name, _ in named], bars, y="RMSE (g/cm2)")
-    notes = [f"{words_of(name)}: {note}." for name, note in compared.get("notes", {}).items()]
-    told = f'<p class="note">{escape(" ".join(notes))}</p>' if notes else ""
-    return shown + told + differences + figure(drawn, alt="RMSE with its interval, by system.")
+    return shown + differences + figure(drawn, alt="RMSE with its interval, by system.")
 
 
 def curve(points: Sequence[Mapping[str, Any]]) -> str:

@@ -57,6 +57,7 @@ class Base:
             "config_sha256": self.config_sha256,
             "weights_sha256": self.weights_sha256,
             "pretrained": self.pretrained,
+            "note": "" if self.pretrained else RANDOM_NOTE,
         }
 
 

@@ -118,7 +118,7 @@ def _figures(
 
 
 def _note(card: ModelCard) -> str:
-    said = [card.note] if card.note else []
+    said = [card.training["base_weights"]] if card.network["base"]["note"] else []
     return ", ".join([*said, *(["simulated data"] if card.simulated else []), RESEARCH_USE_ONLY])
 
 

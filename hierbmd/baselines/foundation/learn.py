@@ -249,7 +249,6 @@ def _card(
         training={
             **told,
             "base_weights": "pretrained" if base.pretrained else RANDOM_NOTE,
-            **({} if base.pretrained else {"note": f"backbone: {RANDOM_NOTE}"}),
             "trainable_parameters": net.trainable_parameters(),
             "train_classes": {**counts, "no class": labels.count(_NO_CLASS)},
             "reference": reference_name(options.reference, here.region),

@@ -53,11 +53,12 @@ class FoundationPredictor:
         shares = torch.softmax(logits[0].double(), 0).tolist()
         found = {kind.value: share for kind, share in zip(CLASSES, shares, strict=True)}
         flags = acquisition_flags(half, self.card)
+        note = self.card.network["base"]["note"]
         return Prediction(
             None,
             read,
             None,
-            (*flags, self.card.note) if self.card.note else flags,
+            (*flags, f"backbone: {note}") if note else flags,
             findings={"class_probabilities": found, "reference": self.card.training["reference"]},
         )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from hierbmd.baselines.foundation.base import WEIGHTS_KEY, load_base, read_base
+from hierbmd.baselines.foundation.base import RANDOM_NOTE, WEIGHTS_KEY, load_base, read_base
 from hierbmd.baselines.foundation.images import PROCESSOR_FILE
 from hierbmd.baselines.foundation.random_base import write_random_base
 
@@ -46,3 +46,4 @@ def test_random_weights_are_the_same_for_a_seed_and_say_what_they_are(tmp_path: 
     first, again, other = (read_base(folder, name="x", aspect="pad") for folder in folders)
     assert first.weights_sha256 == again.weights_sha256 != other.weights_sha256
     assert not first.pretrained
+    assert first.identity()["note"] == RANDOM_NOTE

@@ -11,12 +11,11 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
-from hierbmd.baselines.foundation import fit, load, study_options
-from hierbmd.baselines.foundation.base import RANDOM_NOTE, load_base, read_base
+from hierbmd.baselines.foundation import fit, load
+from hierbmd.baselines.foundation.base import load_base, read_base
 from hierbmd.baselines.foundation.figures import read_images
 from hierbmd.baselines.foundation.learn import ADAPTER_FOLDER
 from hierbmd.baselines.foundation.network import CLASSES, FoundationNet, LoraSettings
-from hierbmd.baselines.registry import StudyPart
 from hierbmd.data.density import REFERENCES
 from hierbmd.data.splits import pixels_sha256
 from hierbmd.errors import BadConfig
@@ -188,19 +187,6 @@ def test_patients_known_to_be_younger_than_50_teach_no_class(
     tensors, _ = read_weights(tmp_path / "run")
     assert not tensors["head.classes.weight"].any()
     assert tensors["head.bmd.weight"].any()
-
-
-def test_what_a_study_trains_is_random_keeps_its_base_and_says_so(low_dataset: Path, tmp_path: Path) -> None:
-    part = StudyPart(low_dataset, seed=3, quick=True)
-    card = fit(low_dataset, tmp_path / "run", study_options(part))
-    assert card.training["base_weights"] == RANDOM_NOTE
-    assert card.training["train_patients"] == 10
-    (tmp_path / "run").rename(tmp_path / "moved")
-    dataset = read_dataset(low_dataset)
-    case = next(predicted_cases(load_predictor(tmp_path / "moved"), dataset, dataset.of_split("test")))
-    assert case.bmd.value_g_cm2 > 0
-    prediction = load_predictor(tmp_path / "moved").predict_half(half_of(case.pair, dataset))
-    assert prediction.flags == (f"backbone: {RANDOM_NOTE}",)
 
 
 def test_every_image_is_read_by_the_common_evaluation(lora_run: Path, low_dataset: Path) -> None:
