@@ -55,7 +55,7 @@ class Baseline(Protocol):
         """
 
     def require(self) -> None:
-        """Raise MissingExtra, with the pip command, when something that `fit` needs is not installed."""
+        """Raise MissingExtra, with the pip command, when what `fit` needs is not installed: asked before a study."""
 
     def load(self, folder: Path) -> Predictor:
         """The trained model in a folder."""

@@ -24,7 +24,6 @@ def main(argv: list[str]) -> int:
 
     module = baseline(argv[0])
     options: Any = parse(f"train-baseline {argv[0]}", _options_with(module.Options), argv[1:])
-    module.require()
     card = module.fit(options.data, options.out, options.settings, progress=progress)
     print(f"{options.out}: {card.name}")
     return 0

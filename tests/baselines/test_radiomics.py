@@ -14,7 +14,7 @@ from hierbmd.baselines import radiomics
 from hierbmd.baselines.radiomics.fitting import MODELS
 from hierbmd.baselines.radiomics.options import Options
 from hierbmd.cli.main import main
-from hierbmd.errors import BadConfig, MissingExtra
+from hierbmd.errors import BadConfig
 from hierbmd.evaluation.cases import half_of
 from hierbmd.io.dataset import read_dataset
 from hierbmd.io.weights import read_card
@@ -120,15 +120,6 @@ def original(*arguments, **settings):
     from hierbmd.baselines.radiomics.texture import texture_features
 
     return texture_features(*arguments, **settings)
-
-
-def test_without_mirp_the_command_says_what_to_install(one_image_each, encoder_run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(__import__("sys").modules, "mirp", None)
-    argv = ["train-baseline", "deep_radiomics", "--data", str(one_image_each), "--out", str(tmp_path / "run")]
-    assert main([*argv, "--encoder", str(encoder_run)]) == 1
-    assert "pip install 'hierbmd[radiomics]'" in capsys.readouterr().err
-    with pytest.raises(MissingExtra):
-        radiomics.require()
 
 
 def test_what_is_fitted_depends_on_nothing_but_the_training_patients(
