@@ -109,7 +109,12 @@ def _readings(task: Training | BaselineTraining) -> dict[str, float]:
 
     predictor, dataset = load_predictor(task.model), read_dataset(task.dataset)
     records = dataset.of_split("test")
-    made_of = {"model_sha256": predictor.card.sha256, "images": [r.pair_id + r.radiograph_sha256 for r in records]}
+    readout = predictor.card.readout
+    made_of = {
+        "model_sha256": predictor.card.sha256,
+        "line": None if readout is None else [readout.slope, readout.intercept],
+        "images": [r.pair_id + r.radiograph_sha256 for r in records],
+    }
     path = task.out / READINGS_FILE
     if path.is_file():
         stored = read_json(path)
