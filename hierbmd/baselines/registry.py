@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 BASELINES: dict[str, str] = {
     "deep_radiomics": "hierbmd.baselines.radiomics",
     "foundation": "hierbmd.baselines.foundation",
+    "lumbar_femur": "hierbmd.baselines.lumbar",
 }
 """A system's name, as in results and on its card, and its module. The module is light: it imports when it works."""
 
