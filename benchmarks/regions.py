@@ -102,8 +102,8 @@ def _picture(path: Path, density: Volume, bone: Mask, parts: list[Mask], axes: P
     for mask, colour in zip(parts, COLOURS, strict=False):
         seen = project_region(density, mask, camera, pose)[1] > 0
         painted[seen] = (0.65 * painted[seen] + 0.35 * np.array(colour)).astype(np.uint8)
-    both = np.hstack([grey, painted])[:190]
-    write_png(path, np.repeat(np.repeat(both, 3, axis=0), 3, axis=1))
+    both = np.hstack([grey, painted])[:380]
+    write_png(path, np.repeat(np.repeat(both, 2, axis=0), 2, axis=1))
 
 
 def hips(options: argparse.Namespace) -> None:

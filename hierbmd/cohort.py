@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hierbmd.anatomy.options import AREA_VERSION
 from hierbmd.data.manifest import Manifest
 from hierbmd.data.splits import SPLITS, SplitMember, check_leaks, split_subjects
 from hierbmd.errors import BadConfig, BadManifest, HierbmdError, OutputUnwritable, ProcessDied, Uncalibrated
@@ -104,10 +105,21 @@ def prepare(
             results[task.key] = stored
     kept = len(results)
     todo = [task for task in tasks if task.key not in results]
+    _require_one_measure(out, results, todo)
     for task, result in _run(todo, out, options, registrar):
         results[task.key] = result
         progress(len(results), len(tasks))
     return _assemble(out, Cohort(tasks, results, splits, decisions), options, kept)
+
+
+def _require_one_measure(out: Path, results: Mapping[str, Any], todo: Sequence[Task]) -> None:
+    """BadConfig before rows measured by another version would be joined by new ones; a finished set may be of one."""
+    if todo and any(result.get("area_version", 1) != AREA_VERSION for result in results.values() if result["pairs"]):
+        raise BadConfig(
+            "half of it was measured by an earlier version, whose projected areas are wider",
+            where=out,
+            mend="prepare it anew into another --out",
+        )
 
 
 def _splits(manifest: Manifest, options: PrepareOptions) -> dict[str, str]:
@@ -129,12 +141,7 @@ def _require_ours(out: Path) -> None:
 
 def _tasks(manifest: Manifest, options: PrepareOptions, splits: Mapping[str, str]) -> list[Task]:
     """A task for each row; its digest covers its files, its own cells and every option that its images depend on."""
-    from hierbmd.pairing.labels import made_with, require_atlas
-
-    if options.row.atlas.atlas and any(row.labels is None for row in manifest.rows):
-        require_atlas(options.row)
     scheme = fingerprint([options.row.scheme])
-    atlas = made_with(options.row)
     root = manifest.path.resolve().parent
     counts: dict[str, int] = {}
     tasks = []
@@ -147,7 +154,7 @@ def _tasks(manifest: Manifest, options: PrepareOptions, splits: Mapping[str, str
         split = splits[row.subject]
         # Synthetic pairs are made of training patients alone; nothing else of a row's images depends on the split.
         cells += ["jittered"] if options.row.jitter.pairs and split == "train" else []
-        made_from = digest([VERSION, cells, files, scheme, *atlas, repr(options.row)])
+        made_from = digest([VERSION, cells, files, scheme, repr(options.row)])
         tasks.append(Task(replace(row, split=split), counts[row.subject], made_from))
     return tasks
 
@@ -202,6 +209,7 @@ def _do(task: Task, *, out: Path, options: PrepareOptions, registrar: Registrar 
             raise
         except HierbmdError as error:
             result = _refused(task, error)
+        result = {**result, "area_version": AREA_VERSION}
         write_result(path, task.made_from, result)
     return result
 

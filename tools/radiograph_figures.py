@@ -63,7 +63,8 @@ def main() -> None:
     person = virtual_patient(1, PatientOptions(seed=1, spacing_mm=2.0))
     pelvis = read_volume(folder / "pelvis-ct" / "pelvis_hips_crop_hu.nii.gz")
     if arguments.only in (None, "beside"):
-        draw_beside(as_long_as(person, pelvis), without_table(pelvis), out / "virtual_beside_real.png")
+        pelves = as_long_as(person, pelvis), without_table(pelvis)
+        draw_beside(pelves, lumbar_bodies(folder), out / "virtual_beside_real.png")
     if arguments.only in (None, "effects"):
         torso = read_volume(folder / "torso-ct" / "example_ct.nii.gz")
         draw_effects(person.body, pelvis, torso, out / "radiograph_effects.png")
@@ -151,21 +152,46 @@ def as_long_as(person: VirtualPatient, real: Volume) -> Volume:
     return Volume(person.body.values[box], subgrid(grid, box))
 
 
-def draw_beside(virtual: Volume, real: Volume, path: Path) -> None:
-    """A virtual AP pelvis beside the projection of a real CT: line integrals at 70 keV, then radiographs; histograms of
-    both where the body is, and their radial power spectra."""
-    looks = {"line integral at 70 keV": LINE_INTEGRAL, "radiograph, plain": PLAIN, "radiograph, realistic": REALISTIC}
-    figure, axes = plt.subplots(len(looks), 4, figsize=(16, 9))
-    for row, (look, options) in zip(axes, looks.items(), strict=True):
-        for axis, (name, body) in zip(row, (("virtual", virtual), ("pelvis-ct", real)), strict=False):
-            image = taken(body, options, 4, (350, 190))
+def around(body: Volume, centre_world_mm: NDArray[np.float64], half_height_mm: float) -> Volume:
+    """The slices of a body within a height of a point, as a scan of that part alone shows it."""
+    grid = body.grid
+    upper = np.abs(grid.world_from_index[2, 2])
+    middle = transform_points(grid.index_from_world, centre_world_mm)[2]
+    first, last = (round(float(middle + sign * half_height_mm / upper)) for sign in (-1, 1))
+    ni, nj, nk = grid.shape
+    box = (slice(0, ni), slice(0, nj), slice(max(first, 0), min(last, nk)))
+    return Volume(body.values[box], subgrid(grid, box))
+
+
+def lumbar_bodies(data: Path) -> tuple[Volume, Volume]:
+    """A virtual patient's and torso-ct's body about L3, 220 mm high."""
+    person = virtual_patient(1, PatientOptions(seed=1, spacing_mm=2.0, coverage="torso"))
+    torso = RealCt(data / "torso-ct" / "example_ct.nii.gz", data / "torso-ct" / "example_ct_totalseg_labels.nii.gz")
+    case = real_case(0, torso, seed=0)
+    at = person.aims_world_mm["lumbar"], case.aims_world_mm["lumbar"]
+    return around(person.body, at[0], 110.0), around(without_table(case.body), at[1], 110.0)
+
+
+def draw_beside(pelves: tuple[Volume, Volume], spines: tuple[Volume, Volume], path: Path) -> None:
+    """Virtual beside real: AP pelvis as line integrals at 70 keV and as radiographs, AP lumbar spine as a radiograph;
+    histograms of both where the body is, and their radial power spectra."""
+    rows = (
+        ("line integral at 70 keV", LINE_INTEGRAL, pelves, "pelvis-ct", (350, 190)),
+        ("radiograph, plain", PLAIN, pelves, "pelvis-ct", (350, 190)),
+        ("radiograph, realistic", REALISTIC, pelves, "pelvis-ct", (350, 190)),
+        ("lumbar radiograph, plain", PLAIN, spines, "torso-ct", (300, 180)),
+    )
+    figure, axes = plt.subplots(len(rows), 4, figsize=(16, 3 * len(rows)))
+    for row, (look, options, bodies, real, size_px) in zip(axes, rows, strict=True):
+        for axis, name, body in zip(row, ("virtual", real), bodies, strict=False):
+            image = taken(body, options, 4, size_px)
             seen = image > 0.4 if options is LINE_INTEGRAL else image > 0.02
             axis.imshow(image, cmap="gray", vmin=0, vmax=8 if options is LINE_INTEGRAL else 1)
             axis.set_title(f"{name}: {look}", fontsize=9)
             axis.axis("off")
-            middle = image[31:159, 111:239]
+            rows_px, columns_px = (slice(n // 2 - 64, n // 2 + 64) for n in image.shape)
             row[2].hist(image[seen], bins=60, histtype="step", density=True, label=name)
-            frequency, power = radial_power(middle, 1.4)
+            frequency, power = radial_power(image[rows_px, columns_px], 1.4)
             row[3].loglog(frequency, power / power[frequency < 0.03].mean(), label=name)
             print(f"{look:26s} {name:10s} {spectrum_in_words(frequency, power)}  mean {image[seen].mean():.2f}"
                   f" SD {image[seen].std():.2f}")  # fmt: skip

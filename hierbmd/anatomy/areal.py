@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierbmd.anatomy.shape import Mask, box_of, subgrid
+from hierbmd.anatomy.silhouette import silhouette
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.drr.projector import make_projector
 from hierbmd.drr.scene import Quantity, make_scene
@@ -19,7 +20,7 @@ from hierbmd.rigid import Matrix, Vector, rigid_matrix, transform_points
 
 _REGION = "region"
 _FAR_MM, _BEHIND_MM = 20_000.0, 500.0
-_PIXEL_MM = 1.0
+_PIXEL_MM = 0.5
 _MM2_PER_CM2 = 100.0
 
 
@@ -105,28 +106,21 @@ def project_region(
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """A region's areal density, (H, W) g/cm2, and where it is seen, (H, W) uint8.
 
-    A pixel sees the region when its ray runs at least half a voxel inside it. `density` is in mg/cm3 of a material
+    A pixel sees the region when its ray meets the region's surface (`silhouette`). `density` is in mg/cm3 of a material
     (Uncalibrated otherwise). RaysMissVolume when no ray meets it.
     """
     density, region = cropped(density, region)
     areal = project_density(density, region, camera, camera_from_world)
-    length_mm = _project(density, region, Quantity.THICKNESS, camera, camera_from_world)
-    return areal, (length_mm >= 0.5 * float(density.grid.spacing_mm.min())).astype(np.uint8)
+    return areal, silhouette(region, density.grid, camera, camera_from_world)
 
 
 def project_density(density: Volume, mask: Mask, camera: Camera, camera_from_world: Matrix) -> NDArray[np.float32]:
     """The areal density of a mask, (H, W) g/cm2, from a volume in mg/cm3. Errors as `project_region`."""
     if not density.unit.startswith("mg/cm3"):
         raise Uncalibrated(f"uncalibrated: a volume in {density.unit} is no density", mend="calibrate it first")
-    return _project(density, mask, Quantity.DENSITY, camera, camera_from_world)
-
-
-def _project(
-    density: Volume, mask: Mask, quantity: Quantity, camera: Camera, camera_from_world: Matrix
-) -> NDArray[np.float32]:
     volume, inside = cropped(density, mask)
     labels = LabelMap(inside.astype(np.uint8), volume.grid, {_REGION: 1})
-    scene = make_scene(volume, labels, quantity=quantity, structures=(_REGION,))
+    scene = make_scene(volume, labels, quantity=Quantity.DENSITY, structures=(_REGION,))
     return np.asarray(make_projector(scene).image(camera, camera_from_world)[0])
 
 
@@ -154,14 +148,18 @@ def mean_bmd_g_cm2(areal_g_cm2: NDArray[np.floating], seen: NDArray[np.uint8]) -
 
 
 def standard_view(grid: Grid, region: Mask, axes: Positioned) -> tuple[Camera, Matrix]:
-    """The camera and `camera_from_world` of the standard view: 1 mm pixels at the region, the source 20 m away."""
+    """The camera and `camera_from_world` of the standard view: 0.5 mm pixels at the region, the source 20 m away.
+
+    The region's middle lies between pixels, so that whole millimetres about it are whole pixels. Counting pixels is
+    right to 0.3 % for a region as small as the neck (`tests/simulation/test_truth.py`).
+    """
     down, beam = axes.down, axes.beam
     across = np.cross(down, beam)
     rotation = np.stack([across / np.linalg.norm(across), down, beam])
     points = transform_points(grid.world_from_index, np.argwhere(region).astype(np.float64))
     centre = points.mean(axis=0)
     reach_mm = np.abs((points - centre) @ rotation[:2].T).max(axis=0) + 2.0 * grid.spacing_mm.max()
-    width, height = (int(2 * np.ceil(reach / _PIXEL_MM)) + 1 for reach in reach_mm)
+    width, height = (2 * int(np.ceil(reach / _PIXEL_MM)) for reach in reach_mm)
     pose = rigid_matrix(rotation, np.array([0.0, 0.0, _FAR_MM]) - rotation @ centre)
     # The detector is behind the bone: a projection ends at the detector.
     pixel_mm = _PIXEL_MM * (_FAR_MM + _BEHIND_MM) / _FAR_MM

@@ -25,3 +25,7 @@ class RegionOptions:
     )
     below_trochanter_mm: float = option("total hip ends this far below the lesser trochanter's end", 3.0)
     junction_shift_mm: float = option("the medial plane is moved this far along the neck, away from the head", 0.0)
+
+
+AREA_VERSION = 2
+"""Of what counts as a region's projected area, so that one data set has one; 1 had half a voxel more all around."""

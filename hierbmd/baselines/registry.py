@@ -17,11 +17,7 @@ from hierbmd.io.weights import read_card
 if TYPE_CHECKING:
     from hierbmd.predict import Predictor
 
-BASELINES: dict[str, str] = {
-    "deep_radiomics": "hierbmd.baselines.radiomics",
-    "foundation": "hierbmd.baselines.foundation",
-    "lumbar_femur": "hierbmd.baselines.lumbar",
-}
+BASELINES: dict[str, str] = {"foundation": "hierbmd.baselines.foundation"}
 """A system's name, as in results and on its card, and its module. The module is light: it imports when it works."""
 
 Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
@@ -54,9 +50,6 @@ class Baseline(Protocol):
 
         A finished run is left as it is. The card's stage is BASELINE, its `baseline` the system's name.
         """
-
-    def require(self) -> None:
-        """Raise MissingExtra, with the pip command, when what `fit` needs is not installed: asked before a study."""
 
     def load(self, folder: Path) -> Predictor:
         """The trained model in a folder."""

@@ -7,6 +7,7 @@ Intensities are transported, not masses: a part that grows holds more mineral at
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -74,7 +75,7 @@ class _Slabs:
         self._across = np.einsum("dk,cabk->abdc", weights[2], across)
         self._step = max(1, _SLAB_VOXELS // (grid.shape[1] * grid.shape[2]))
 
-    def __iter__(self):  # type: ignore[no-untyped-def]  # noqa: ANN204
+    def __iter__(self) -> Iterator[tuple[slice, Vectors]]:
         for start in range(0, len(self._rows), self._step):
             rows = slice(start, min(start + self._step, len(self._rows)))
             yield rows, np.tensordot(self._rows[rows], self._across, axes=1)
@@ -167,7 +168,9 @@ def warped_labels(labels: LabelMap, field: Displacement, onto: Grid) -> LabelMap
     return LabelMap(ids, onto, labels.scheme)
 
 
-def _claim(ids, best, one, found, start) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _claim(
+    ids: NDArray[np.integer], best: Floats, one: int, found: tuple[NDArray[np.bool_], Vectors], start: Sequence[int]
+) -> None:
     """Give a structure the voxels where its share is the largest so far; `found` is (mask in its box, lookups)."""
     mask, at = found
     near = np.logical_and.reduce([(at[a] > start[a] - 1.0) & (at[a] < start[a] + mask.shape[a]) for a in range(3)])
@@ -186,8 +189,8 @@ def axial_axis(grid: Grid) -> int:
     return int(np.argmax(np.abs(grid.world_from_index[2, :3]) / grid.spacing_mm))
 
 
-def _lookups(source: Grid, field: Displacement, onto: Grid):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    """Rows of the new grid with the index (3, s, nj, nk) float32 in the source where each voxel is looked up."""
+def _lookups(source: Grid, field: Displacement, onto: Grid) -> Iterator[tuple[slice, Vectors]]:
+    """Rows of the new grid with the index (3, s, nj, nk) in the source where each voxel is looked up."""
     index_from_onto = source.index_from_world @ onto.world_from_index
     linear = source.index_from_world[:3, :3]
     axial = axial_axis(source)

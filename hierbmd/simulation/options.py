@@ -26,8 +26,10 @@ class PatientOptions:
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.spacing_mm <= 6.0:
-            raise BadConfig(
-                "the voxel size is outside 0.5 to 6 mm", where=f"spacing_mm {self.spacing_mm}", mend="in mm"
+            raise SuspectedUnit(
+                "the voxel size is outside 0.5 to 6 mm",
+                where=f"spacing_mm {self.spacing_mm}",
+                mend="give mm, not m or cm",
             )
         if not 18 <= self.age_min <= self.age_max <= 110:
             raise BadConfig("ages are outside 18 to 110 years or reversed", where=f"{self.age_min}, {self.age_max}")
@@ -94,8 +96,8 @@ class RadiographSimulationOptions:
 
     def __post_init__(self) -> None:
         if self.dose_ugy is not None and not 0.01 <= self.dose_ugy <= 1000:
-            raise BadConfig(
-                "the dose behind the patient is outside 0.01 to 1000", where=self.dose_ugy, mend="microgray"
+            raise SuspectedUnit(
+                "the dose behind the patient is outside 0.01 to 1000", where=self.dose_ugy, mend="give microgray"
             )
         if not 1 <= self.rays <= 8 or not 0.05 <= self.step_mm <= 10 or not 8 <= (self.bits or 12) <= 16:
             raise BadConfig("out of range", where="rays 1-8, step_mm 0.05-10, bits 8-16", mend="give others")

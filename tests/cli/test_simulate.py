@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import pytest
@@ -58,3 +59,29 @@ def test_an_output_folder_that_is_a_file_is_refused(tmp_path, capsys):
     (tmp_path / "taken").write_text("a file")
     assert main(["simulate", "--out", str(tmp_path / "taken"), *SMALL]) == 1
     assert "cannot write" in capsys.readouterr().err
+
+
+FROM_CT = ["--subjects", "2", "--seed", "4", "--size", "96x96", "--pixel-mm", "6", "--step-mm", "3"]
+
+
+def test_torso_ct_makes_no_pair_and_every_side_says_why(shared_data, tmp_path, capsys):
+    """A nail in the left femur, and both cut above the lesser trochanter's end: radiographs with truth, no target."""
+    folder, out = shared_data / "torso-ct", tmp_path / "states"
+    files = ["--from-ct", str(folder / "example_ct.nii.gz")]
+    files += ["--labels", str(folder / "example_ct_totalseg_labels.nii.gz")]
+    assert main(["simulate", "--out", str(out), *files, *FROM_CT]) == 0
+    truth = json.loads((out / "truth.json").read_text())["subjects"]
+    assert len(truth) == len(read_manifest(out / "manifest.csv").rows) == 2
+    for one in truth:
+        assert "metal" in one["sides"]["left"]["refused"]
+        assert "cut off" in one["sides"]["right"]["refused"]
+        assert one["sides"]["right"]["femoral_neck_bmd_g_cm2"] > 0.3
+        assert one["spine"]["l1_l4_bmd_g_cm2"] > 0.5
+    capsys.readouterr()
+    assert main(["prepare", str(out / "manifest.csv"), "--out", str(tmp_path / "data")]) == 1
+    assert "not one pair could be made" in capsys.readouterr().err
+    with (tmp_path / "data" / "refusals.csv").open(newline="") as stream:
+        refused = [(row["side"], row["error_class"], row["reason"]) for row in csv.DictReader(stream)]
+    assert sorted(side for side, _, _ in refused) == ["left", "left", "right", "right"]
+    assert {kind for _, kind, _ in refused} == {"BadRegion"}
+    assert all("cut off" in reason for _, _, reason in refused)

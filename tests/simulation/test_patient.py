@@ -10,7 +10,7 @@ from hierbmd.anatomy.femur import femur_axes
 from hierbmd.anatomy.regions import total_hip
 from hierbmd.data.density import REFERENCES
 from hierbmd.data.schemes import TOTALSEGMENTATOR_V2
-from hierbmd.errors import BadConfig
+from hierbmd.errors import BadConfig, SuspectedUnit
 from hierbmd.rigid import transform_points
 from hierbmd.simulation.morphometry import SIDES, draw_anatomy, mean_t_score
 from hierbmd.simulation.options import PatientOptions
@@ -130,7 +130,7 @@ def test_density_falls_with_age_faster_in_women():
 
 @pytest.mark.parametrize("wrong", [{"spacing_mm": 0.002}, {"age_min": 90, "age_max": 50}, {"female_share": 75}])
 def test_options_out_of_range_are_refused(wrong):
-    with pytest.raises(BadConfig):
+    with pytest.raises(SuspectedUnit if "spacing_mm" in wrong else BadConfig):
         PatientOptions(**wrong)
 
 
