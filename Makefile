@@ -4,10 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out
 WORKERS ?= 2
+# What `make study` compares the hierarchy with, beside its own variants; empty for none.
+BASELINES ?= deep_radiomics
 # One BLAS thread a test process: the tests run side by side.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=Agg
 
-.PHONY: install demo study study-full test test-slow test-elastix coverage lint format wheel-check bench bench-registration clean
+.PHONY: install demo study study-full test test-slow test-elastix test-radiomics coverage lint format wheel-check bench bench-registration clean
 
 install: $(VENV)/.installed
 
@@ -22,7 +24,8 @@ demo: install
 	$(BIN)/hierbmd demo --out $(OUT)/demo
 
 study: install
-	$(BIN)/hierbmd study --out $(OUT)/study --workers $(WORKERS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-radiomics.txt
+	$(BIN)/hierbmd study --out $(OUT)/study --workers $(WORKERS) --baselines="$(BASELINES)"
 
 study-full: install
 	$(BIN)/hierbmd study --config configs/study-full.yaml --out $(OUT)/study-full
@@ -36,6 +39,10 @@ test-slow: install
 test-elastix: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-elastix.txt
 	$(TEST_ENV) $(BIN)/python -m pytest tests/anatomy/test_atlas.py
+
+test-radiomics: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-radiomics.txt
+	$(TEST_ENV) $(BIN)/python -m pytest tests/baselines
 
 coverage: install
 	$(TEST_ENV) $(BIN)/python -m pytest -m "not slow" --numprocesses $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered

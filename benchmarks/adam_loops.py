@@ -119,23 +119,44 @@ class Descent:
     cpu_s: list[float]
     wall_s: list[float]
 
-    def success_s(self, limit_mm: float) -> float | None:
-        """The CPU seconds from which the error stays within a limit; None where it does not end there."""
+    def success_steps(self, limit_mm: float) -> int | None:
+        """The steps after which the error stays within a limit; None where it does not end there."""
         outside = [number for number, error in enumerate(self.errors_mm) if error > limit_mm]
         first = outside[-1] + 1 if outside else 0
-        return self.cpu_s[first] if first < len(self.errors_mm) else None
+        return first if first < len(self.errors_mm) else None
+
+    def success_s(self, limit_mm: float) -> float | None:
+        """The CPU seconds of those steps."""
+        steps = self.success_steps(limit_mm)
+        return None if steps is None else self.cpu_s[steps]
+
+
+@dataclass(frozen=True)
+class Patience:
+    """When a loop is left: within `limit_mm` for `hold` steps, or after `steps` or `most_s` CPU seconds."""
+
+    limit_mm: float
+    hold: int
+    steps: int
+    most_s: float
+
+    def is_over(self, errors_mm: list[float], cpu_s: float) -> bool:
+        """Whether to stop after these errors, the start's first."""
+        last = errors_mm[-self.hold :]
+        arrived = len(last) == self.hold and max(last) <= self.limit_mm
+        return arrived or len(errors_mm) > self.steps or cpu_s > self.most_s
 
 
 def follow(
-    poses: Iterator[Matrix], start_error_mm: float, error_of: Callable[[Matrix], float], *, steps: int, most_s: float
+    poses: Iterator[Matrix], start_error_mm: float, error_of: Callable[[Matrix], float], patience: Patience
 ) -> Descent:
-    """Take steps until there were `steps` of them, or they took `most_s` CPU seconds."""
+    """Take steps until the patience is over."""
     errors, cpu, wall = [start_error_mm], [0.0], [0.0]
     cpu_began, wall_began = time.process_time(), time.perf_counter()
     for pose in poses:
         errors.append(error_of(pose))
         cpu.append(time.process_time() - cpu_began)
         wall.append(time.perf_counter() - wall_began)
-        if len(errors) > steps or cpu[-1] > most_s:
+        if patience.is_over(errors, cpu[-1]):
             break
     return Descent(errors, cpu, wall)

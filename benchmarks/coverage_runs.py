@@ -16,7 +16,7 @@ from hierbmd.registration.level import make_levels
 from hierbmd.rigid import Matrix, moved
 
 COVERAGE_BONES = ("femur_right", "hip_right", "vertebrae_L4")
-PIXELS = 128
+PIXELS = 256
 WHITE, CLOUDY, CLOUD_PX = 0.10, 0.30, 3.0
 """Noise in each pixel, and a Gaussian random field of 3 pixels, as shares of the bones' standard deviation: together
 the similarity comes to 0.7 to 0.9, as on the simulated radiographs."""

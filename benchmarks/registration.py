@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import time
 import warnings
@@ -39,7 +40,7 @@ def parts(options: argparse.Namespace) -> dict[str, Part]:
     """What is measured, by name, in order."""
     from coverage_runs import COVERAGE_BONES, run_noisy
     from head_pair import DEPTH_CASES, run_depth, run_pair
-    from starts import Arena, Case, best_of, plan, run_case, tuning_cases
+    from starts import LOOPS, Arena, Case, best_of, plan, run_case, time_steps, tuning_cases
     from torso_trials import read_torso, run_trial
 
     torso = read_torso()
@@ -61,6 +62,10 @@ def parts(options: argparse.Namespace) -> dict[str, Part]:
             lambda: [[bone, run] for run in range(options.noisy_runs) for bone in COVERAGE_BONES],
             lambda key: run_noisy(torso, *key),
         ),
+        "steps": Part(
+            lambda: [[system, pixels] for pixels in arenas for system in LOOPS],
+            lambda key: time_steps(arenas[key[1]], key[0]),
+        ),
         "rates": Part(lambda: [case.key for case in tuning_cases()], follow),
         "starts": Part(planned, follow),
     }
@@ -78,7 +83,7 @@ def run_part(name: str, part: Part, options: argparse.Namespace) -> None:
     path = options.out / f"{name}.json"
     rows = _rows(path) if options.resume and path.is_file() else []
     done = [row["key"] for row in rows]
-    keys = [key for key in part.cases() if key not in done]
+    keys = [key for key in part.cases() if key not in done and re.search(options.match, str(key))]
     began = time.perf_counter()
     head = {"command": f"python benchmarks/registration.py --part {name}", "machine": machine(options.threads)}
     for number, key in enumerate(keys):
@@ -105,28 +110,31 @@ def main() -> int:
     parser.add_argument(
         "--part",
         default="all",
-        help="NAME,... of: acceptance, pair, pair_depth, coverage, rates, starts; or page alone",
+        help="NAME,... of: acceptance, pair, pair_depth, coverage, steps, rates, starts; or page alone",
     )
     parser.add_argument("--trials", type=int, default=40, help="random poses of the acceptance table")
     parser.add_argument("--pair-starts", type=int, default=50, help="starts on the real pair")
     parser.add_argument("--noisy-runs", type=int, default=100, help="noisy runs a bone for the intervals' coverage")
     parser.add_argument("--minutes", type=float, default=120.0, help="a part takes no new case after this")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--match", default="", help="only cases whose key this regular expression finds")
     parser.add_argument("--resume", action="store_true", help="keep the cases that are there")
     options = parser.parse_args()
     if not shared_data().is_dir():
         say(f"not measured: no real CT and no real pair at {shared_data()}; set HIERBMD_DATA")
         return 0
+    from registration_page import write_page
+
+    if options.part == "page":
+        write_page(options.out, options.page)
+        return 0
     warnings.filterwarnings("ignore")  # torchio and jaxtyping warn about deprecations of their own.
     known = parts(options)
     asked = list(known) if options.part == "all" else options.part.split(",")
-    if unknown := [name for name in asked if name not in known and name != "page"]:
+    if unknown := [name for name in asked if name not in known]:
         parser.error(f"no part {', '.join(unknown)}; there are {', '.join(known)}, and page")
-    from registration_page import write_page
-
     for name in asked:
-        if name != "page":
-            run_part(name, known[name], options)
+        run_part(name, known[name], options)
         write_page(options.out, options.page)
     return 0
 

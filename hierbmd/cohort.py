@@ -141,7 +141,12 @@ def _require_ours(out: Path) -> None:
 
 def _tasks(manifest: Manifest, options: PrepareOptions, splits: Mapping[str, str]) -> list[Task]:
     """A task for each row; its digest covers its files, its own cells and every option that its images depend on."""
+    from hierbmd.pairing.labels import made_with, require_atlas
+
+    if options.row.atlas.atlas and any(row.labels is None for row in manifest.rows):
+        require_atlas(options.row)
     scheme = fingerprint([options.row.scheme])
+    atlas = made_with(options.row)
     root = manifest.path.resolve().parent
     counts: dict[str, int] = {}
     tasks = []
@@ -154,7 +159,7 @@ def _tasks(manifest: Manifest, options: PrepareOptions, splits: Mapping[str, str
         split = splits[row.subject]
         # Synthetic pairs are made of training patients alone; nothing else of a row's images depends on the split.
         cells += ["jittered"] if options.row.jitter.pairs and split == "train" else []
-        made_from = digest([VERSION, cells, files, scheme, repr(options.row)])
+        made_from = digest([VERSION, cells, files, scheme, *atlas, repr(options.row)])
         tasks.append(Task(replace(row, split=split), counts[row.subject], made_from))
     return tasks
 

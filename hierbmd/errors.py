@@ -166,6 +166,10 @@ class TrainingDiverged(HierbmdError):
     """A loss that became NaN or infinite."""
 
 
+class SegmenterFailed(HierbmdError):
+    """An installed segmenter that ended with an error or left no label map."""
+
+
 class ProcessDied(HierbmdError):
     """A process that worked on one task ended by itself; the other tasks go on."""
 

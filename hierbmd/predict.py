@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierbmd.data.card import BASELINE, ModelCard, require_matching
+from hierbmd.data.clinical import Clinical
 from hierbmd.data.density import Bmd, DensityMap
 from hierbmd.data.halves import Half, half_radiograph
 from hierbmd.data.radiograph import Radiograph
@@ -86,6 +87,10 @@ class NetworkPredictor:
 
     def predict_half(self, half: Half) -> Prediction:
         """Read a half image, (H, W) on the card's frame; images come back in the same canonical look."""
+        return self.read_half(half)[0]
+
+    def read_half(self, half: Half) -> tuple[Prediction, list[Tensor]]:
+        """What `predict_half` says, and the encoder's features of the image, finest first, (1, C_i, h_i, w_i)."""
         import torch
 
         from hierbmd.models.novelty import feature_means
@@ -114,11 +119,11 @@ class NetworkPredictor:
         )
         flags = (*acquisition_flags(half, self.card), *_novelty_flags(novelty))
         if output is None:
-            return Prediction(None, bmd, None, flags, novelty=novelty)
+            return Prediction(None, bmd, None, flags, novelty=novelty), features
         assert output.mask_logits is not None
         areal = output.areal[0, 0].clamp_min(0.0).numpy()
         density = DensityMap(areal, half.geometry.camera.pixel_mm, self.card.region, self.card.material)
-        return Prediction(density, bmd, output.mask_logits[0, 0].numpy() > 0, flags, novelty=novelty)
+        return Prediction(density, bmd, output.mask_logits[0, 0].numpy() > 0, flags, novelty=novelty), features
 
 
 @dataclass(frozen=True)
@@ -203,12 +208,18 @@ def network_predictor(card: ModelCard, tensors: Mapping[str, Tensor]) -> Network
     return NetworkPredictor(card, network.eval(), FeatureDistance.of(tensors))
 
 
-def predict_radiograph(radiograph: Radiograph, predictor: Predictor, side: Side) -> tuple[Prediction, Half]:
-    """Read one side of a radiograph; the images are turned back to the radiograph's own look.
+def predict_radiograph(
+    radiograph: Radiograph,
+    predictor: Predictor,
+    side: Side,
+    *,
+    clinical: Clinical = Clinical(),  # noqa: B008 (frozen)
+) -> tuple[Prediction, Half]:
+    """Read one side of a patient's radiograph; the images are turned back to the radiograph's own look.
 
     Also returns the half image that was read. Errors: SideConflict, ViewConflict, GeometryMissing as `half_camera`.
     """
-    half = half_radiograph(radiograph, side, predictor.card.frame)
+    half = replace(half_radiograph(radiograph, side, predictor.card.frame), clinical=clinical)
     prediction = predictor.predict_half(half)
     upright = half.geometry.upright
     turned = replace(prediction, flags=(*prediction.flags, *_pixel_flags(radiograph, half)))

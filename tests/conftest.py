@@ -6,12 +6,15 @@ import importlib
 import os
 import sys
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
+from hierbmd.options import option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -215,6 +218,58 @@ def tiny_runs(readable_dataset: Path, tmp_path_factory: pytest.TempPathFactory) 
         **options,
     )
     return runs
+
+
+@pytest.fixture
+def constant(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module of one more baseline, `constant`, which says one value of everybody."""
+    import sys
+    from types import ModuleType
+
+    from hierbmd.baselines import registry
+
+    module: Any = ModuleType("made_up_baseline")
+    module.Options, module.fit, module.load = ConstantOptions, _fit_constant, _load_constant
+    module.require, module.study_options = (lambda: None), (lambda part: ConstantOptions(0.7 + part.seed))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(registry.BASELINES, "constant", module.__name__)
+    return module
+
+
+@dataclass(frozen=True)
+class ConstantOptions:
+    """Says one value of everybody."""
+
+    value_g_cm2: float = option("what it says, g/cm2")
+    steps: int = option("how many steps it shows", 1)
+
+
+def _fit_constant(data: Path, out: Path, options: ConstantOptions, *, progress: Any = None) -> Any:
+    import torch
+
+    from hierbmd.baselines.registry import silent
+    from hierbmd.data.card import BASELINE, ModelCard
+    from hierbmd.io.dataset import read_dataset
+    from hierbmd.io.weights import write_weights
+
+    here = read_dataset(data).card
+    with (progress or silent)("steps") as report:
+        report(options.steps, options.steps)
+    network = {"value_g_cm2": options.value_g_cm2}
+    card = ModelCard(BASELINE, (here.region,), network, here.frame, here.material, here.region, baseline="constant")
+    return write_weights(out, {"nothing": torch.zeros(1)}, card)
+
+
+def _load_constant(folder: Path) -> Any:
+    from hierbmd.data.density import Bmd
+    from hierbmd.io.weights import read_card
+    from hierbmd.predict import Prediction
+
+    card = read_card(folder)
+    value = card.network["value_g_cm2"]
+    return SimpleNamespace(
+        card=card, predict_half=lambda half: Prediction(None, Bmd(value, card.region, half.side), None)
+    )
 
 
 @pytest.fixture

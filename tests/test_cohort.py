@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hierbmd.anatomy.atlas_options import AtlasOptions
 from hierbmd.anatomy.hip import measure_hip
 from hierbmd.anatomy.options import RegionOptions
 from hierbmd.cohort import PrepareOptions, prepare
@@ -28,6 +29,7 @@ from hierbmd.io.calibration_file import write_calibration
 from hierbmd.io.dataset import read_dataset
 from hierbmd.io.dicom_write import write_radiograph_dicom
 from hierbmd.io.image import write_labels, write_volume
+from hierbmd.io.labels import read_labels
 from hierbmd.pairing.options import PairingOptions, RowOptions
 from hierbmd.registration.outcome import BoneRegistration, Outcome, Uncertainty
 from hierbmd.rigid import transform_points
@@ -119,6 +121,78 @@ def test_another_region_can_be_the_target(two, tmp_path, coarse_patient):
     assert record.bmd_qct_g_cm2 == pytest.approx(hip.regions["femoral_neck"].bmd.bmd_g_cm2)
     assert record.bmd_qct_g_cm2 != pytest.approx(hip.bmd.bmd_g_cm2, rel=0.02)
     assert 0 < dataset.load(record).region_mask.sum() < 0.5 * (dataset.load(record).bones[1] > 0.02).sum()
+
+
+def _labelled_by_itself(monkeypatch):
+    """The patient is its own atlas and nothing moves: tests/anatomy/test_atlas.py has the registration itself."""
+    calls = []
+
+    def still(fixed, moving, **_):
+        calls.append(1)
+        return np.zeros((*fixed.grid.shape, 3))
+
+    monkeypatch.setattr("hierbmd.anatomy.atlas_warp.field_mm", still)
+    monkeypatch.setattr("hierbmd.pairing.labels.import_elastix", lambda: None)
+    return calls
+
+
+def _with_atlas(folder, **changes):
+    atlas = AtlasOptions(atlas=(str(folder / "ct.nii.gz"), str(folder / "labels.nii.gz")), by_bone=False, **changes)
+    return dataclasses.replace(OPTIONS, row=dataclasses.replace(OPTIONS.row, atlas=atlas))
+
+
+def test_rows_without_labels_take_the_atlass_once_for_each_ct(files, tmp_path, monkeypatch, coarse_patient):
+    calls = _labelled_by_itself(monkeypatch)
+    folder, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(files, folder)
+    rows = [{"subject": "P1", "radiograph": f"{name}.dcm", "labels": "", "split": "train"} for name in ("a", "b")]
+    manifest, options = _manifest(folder, *rows), _with_atlas(folder)
+    done = prepare(manifest, out, options, registrar=TruePoses())
+    assert (done.pairs, done.refusals, len(calls)) == (4, 0, 1)
+    quality = _table(out / "qc.csv")
+    assert {row["labels"] for row in quality} == {"atlas"}
+    assert all(0 < float(row["labels_edge_offset_mm"]) < 4.0 for row in quality)
+    (labels,) = (out / "labels").glob("*.nii.gz")
+    found = read_labels(labels).mask("femur_left")
+    true = coarse_patient.labels.mask("femur_left")
+    assert 2 * np.count_nonzero(found & true) > 0.93 * (np.count_nonzero(found) + np.count_nonzero(true))
+
+    # Done before: nothing is registered again, not even where the rows' own results are lost.
+    assert prepare(manifest, out, options, registrar=TruePoses()).kept_tasks == 2
+    shutil.rmtree(out / "tasks")
+    (out / "tasks").mkdir()
+    assert prepare(manifest, out, options, registrar=TruePoses()).pairs == 4
+    assert len(calls) == 1
+    labels.unlink()
+    os.utime(folder / "a.dcm", (1, 1))
+    prepare(manifest, out, options, registrar=TruePoses())
+    assert len(calls) == 2
+    # Another atlas is another label map.
+    os.utime(folder / "labels.nii.gz", (1, 1))
+    assert prepare(manifest, out, options, registrar=TruePoses()).kept_tasks == 0
+    assert len(calls) == 3
+
+
+def test_a_row_whose_atlas_does_not_fit_is_refused_with_its_reasons_and_the_rest_goes_on(files, tmp_path, monkeypatch):
+    _labelled_by_itself(monkeypatch)
+    folder, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(files, folder)
+    monkeypatch.setattr("hierbmd.anatomy.atlas_gate.LEAST_RISE_HU", 5000.0)
+    rows = [{"subject": "P1", "radiograph": "a.dcm"}, {"subject": "P2", "radiograph": "b.dcm", "labels": ""}]
+    done = prepare(_manifest(folder, *rows), out, _with_atlas(folder), registrar=TruePoses())
+    assert (done.pairs, done.refusals) == (2, 1)
+    (refusal,) = _table(out / "refusals.csv")
+    assert (refusal["subject"], refusal["error_class"]) == ("P2", "LabelsMismatch")
+    assert "the atlas does not fit: HU rise by" in refusal["reason"]
+    assert {row["labels"] for row in _table(out / "qc.csv")} == {"given"}
+
+
+def test_an_atlas_that_is_not_there_is_said_before_any_work(files, tmp_path, monkeypatch):
+    _labelled_by_itself(monkeypatch)
+    row = {"subject": "P1", "radiograph": "a.dcm", "labels": ""}
+    with pytest.raises(BadConfig, match="no such file"):
+        prepare(_manifest(files, row), tmp_path / "out", _with_atlas(tmp_path / "nowhere"), registrar=TruePoses())
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_sound_subject_gives_two_pairs_and_a_broken_one_a_refusal(two, tmp_path, coarse_patient):

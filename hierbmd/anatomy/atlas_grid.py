@@ -12,7 +12,7 @@ from scipy import fft, ndimage
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import LabelsMismatch
 from hierbmd.geometry import Grid
-from hierbmd.rigid import Vector
+from hierbmd.rigid import Vector, transform_points
 
 Floats = NDArray[np.float32]
 
@@ -37,12 +37,19 @@ def cubic_grid(grid: Grid, spacing_mm: float) -> Grid:
 def sampled(values: NDArray[np.generic], grid: Grid, onto: Grid, *, order: int = 1, outside: float = 0.0) -> Floats:
     """Values of one grid at the voxel centres of another; coarser voxels take the mean of what they cover."""
     matrix = grid.index_from_world @ onto.world_from_index
-    image = np.asarray(values, dtype=np.float32)
+    step = np.abs(matrix[:3, :3]).sum(axis=1)
+    # Only what the other grid covers is worked on: a whole CT costs seconds each time.
+    corners = transform_points(grid.index_from_world, onto.corners_world_mm)
+    first, last = corners.min(axis=0) - 3.0 * step - 2.0, corners.max(axis=0) + 3.0 * step + 3.0
+    spans = [(int(np.clip(a, 0, n)), int(np.clip(b, 0, n))) for a, b, n in zip(first, last, values.shape, strict=True)]
+    if any(a >= b for a, b in spans):
+        return np.full(onto.shape, outside, dtype=np.float32)
+    image = np.asarray(values[tuple(slice(a, b) for a, b in spans)], dtype=np.float32)
     if order == 1:
-        step = np.abs(matrix[:3, :3]).sum(axis=1)
         image = ndimage.gaussian_filter(image, np.sqrt(np.maximum(step**2 - 1.0, 0.0)) * 0.35, mode="nearest")
     given = {"output_shape": onto.shape, "order": order, "mode": "grid-constant", "cval": outside}
-    return np.asarray(ndimage.affine_transform(image, matrix[:3, :3], matrix[:3, 3], **given))
+    start = matrix[:3, 3] - [a for a, _ in spans]
+    return np.asarray(ndimage.affine_transform(image, matrix[:3, :3], start, **given))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ class AtlasOptions:
     spacing_mm: float = option("voxel size at which atlases are registered, mm", 3.0)
     control_points_mm: float = option("distance of the B-spline's control points, mm", 20.0)
     refine: bool = option("bring the carried labels to the bone's own edge", True)
+    by_bone: bool = option("register each femur again by itself, for the hip is a joint", True)
     threads: int = option("threads of elastix", 1)
 
     def __post_init__(self) -> None:
@@ -27,5 +28,10 @@ class AtlasOptions:
             )
 
 
-ATLAS_NAMES = {"spacing_mm": "atlas_spacing_mm", "refine": "atlas_refine", "threads": "elastix_threads"}
+ATLAS_NAMES = {
+    "spacing_mm": "atlas_spacing_mm",
+    "refine": "atlas_refine",
+    "by_bone": "atlas_by_bone",
+    "threads": "elastix_threads",
+}
 """Flags whose name says whose they are, where the options are part of a command's."""

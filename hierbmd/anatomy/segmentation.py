@@ -26,6 +26,7 @@ _VOLUMES_CM3 = {"femur_": (15.0, 900.0), "hip_": (60.0, 800.0), "sacrum": (40.0,
 """Plausible volumes of adults' bones, with a wide margin; a bone that the scan cuts may have less."""
 
 _LEAST_WHOLE = 0.9
+_SIDES = (Side.LEFT, Side.RIGHT)
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Segmentation:
 
     `regions` maps the name of a region (total_hip, lumbar, ...) to label maps with the ids of REGION_IDS and SPINE_IDS.
     `findings` is plain values for a JSON file: by bone its volume, metal, largest part; by femur its axes, side and
-    regions or why there are none.
+    regions or why there are none; the sides with metal, and the bones whose side nothing proved.
     """
 
     labels: LabelMap
@@ -66,7 +67,7 @@ def checked_segmentation(volume: Volume, labels: LabelMap, options: RegionOption
     centres = {name: _check_bone(name, ids, volume, notes) for name in bones}
     _require_sides(centres)
     regions: dict[str, np.ndarray] = {kind: np.zeros(labels.grid.shape, dtype=np.uint16) for kind in HIP_REGIONS}
-    for side in (Side.LEFT, Side.RIGHT):
+    for side in _SIDES:
         if f"femur_{side}" in bones:
             # A nail is part of the bone's shape, though not of its mineral.
             femur = whole == TOTALSEGMENTATOR_V2[f"femur_{side}"]
@@ -74,7 +75,11 @@ def checked_segmentation(volume: Volume, labels: LabelMap, options: RegionOption
     named = {name: TOTALSEGMENTATOR_V2[name] for name in labels.names_present if name in TOTALSEGMENTATOR_V2}
     maps: dict[str, LabelMap] = {kind: LabelMap(mask, labels.grid, _scheme_of(kind)) for kind, mask in regions.items()}
     spine = _add_spine(labels, maps)
-    findings = {"bones": notes.bones, "femora": notes.femora, "spine": spine, "left_out": unknown}
+    findings = {
+        **{"bones": notes.bones, "femora": notes.femora, "spine": spine, "left_out": unknown},
+        "metal_sides": [side.value for side in _SIDES if _has_metal(side, notes)],
+        "sides_unproved": [name for name in bones if not _side_proved(name, bones, notes)],
+    }
     maps = {kind: LabelMap(np.where(ids > 0, one.ids, 0), one.grid, one.scheme) for kind, one in maps.items()}
     return Segmentation(LabelMap(ids, labels.grid, named), maps, findings)
 
@@ -133,6 +138,19 @@ def _require_sides(centres: Mapping[str, Vector]) -> None:
                 f"{name} lies to the right of {name.replace('_left', '_right')} in the patient",
                 mend="left and right are exchanged in the labels or in the image's header: correct the file",
             )
+
+
+def _side_proved(name: str, bones: list[str], notes: _Notes) -> bool:
+    """Whether the side in a bone's name was held against something: its fellow, or a femur's neck. No side: yes."""
+    side = next((side for side in _SIDES if name.endswith(f"_{side}")), None)
+    if side is None:
+        return True
+    fellow = name.replace(f"_{side}", f"_{Side.RIGHT if side == Side.LEFT else Side.LEFT}")
+    return fellow in bones or notes.femora.get(name, {}).get("side_by_neck") == side.value
+
+
+def _has_metal(side: Side, notes: _Notes) -> bool:
+    return any(notes.bones.get(f"{bone}_{side}", {}).get("metal_mm3", 0.0) > 0.0 for bone in ("femur", "hip"))
 
 
 def _add_regions(

@@ -17,7 +17,11 @@ from hierbmd.io.weights import read_card
 if TYPE_CHECKING:
     from hierbmd.predict import Predictor
 
-BASELINES: dict[str, str] = {"foundation": "hierbmd.baselines.foundation"}
+BASELINES: dict[str, str] = {
+    "deep_radiomics": "hierbmd.baselines.radiomics",
+    "foundation": "hierbmd.baselines.foundation",
+    "lumbar_femur": "hierbmd.baselines.lumbar",
+}
 """A system's name, as in results and on its card, and its module. The module is light: it imports when it works."""
 
 Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
@@ -50,6 +54,9 @@ class Baseline(Protocol):
 
         A finished run is left as it is. The card's stage is BASELINE, its `baseline` the system's name.
         """
+
+    def require(self) -> None:
+        """Raise MissingExtra, with the pip command, when what `fit` needs is not installed: asked before a study."""
 
     def load(self, folder: Path) -> Predictor:
         """The trained model in a folder."""

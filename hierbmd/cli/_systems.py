@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hierbmd.baselines.registry import StudyPart
     from hierbmd.data.card import Stage
 
 SYSTEMS: dict[str, tuple[tuple[Stage, tuple[str, ...]], ...]] = {
@@ -39,6 +40,31 @@ class Training:
         return self.out / SYSTEMS[self.system][-1][0]
 
 
+@dataclass(frozen=True)
+class BaselineTraining:
+    """One baseline on one data set, of which the hierarchy's runs are made already."""
+
+    system: str
+    patients: int
+    out: Path
+    part: StudyPart
+
+    @property
+    def dataset(self) -> Path:
+        """The data set's folder."""
+        return self.part.data
+
+    @property
+    def model(self) -> Path:
+        """The run folder."""
+        return self.out / "model"
+
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """None that could be counted against a stage's."""
+        return ()
+
+
 def epochs_of(system: str, hierarchical: tuple[int, ...], *, factor: float = 1.0) -> tuple[int, ...]:
     """A system's epochs by stage: all in all as many as the hierarchy's, so that every system makes as many steps.
 
@@ -48,8 +74,19 @@ def epochs_of(system: str, hierarchical: tuple[int, ...], *, factor: float = 1.0
     return scaled if len(SYSTEMS[system]) == len(hierarchical) else (sum(scaled),)
 
 
-def train_and_read(task: Training) -> dict[str, float]:
+def train_and_read(task: Training | BaselineTraining) -> dict[str, float]:
     """Train what is not trained yet, and read every test image; BMD in g/cm2 by pair id."""
+    if isinstance(task, BaselineTraining):
+        from hierbmd.baselines.registry import baseline
+
+        module = baseline(task.system)
+        module.fit(task.dataset, task.model, module.study_options(task.part))
+    else:
+        _train(task)
+    return _readings(task)
+
+
+def _train(task: Training) -> None:
     from hierbmd.training.run import train
 
     before: Path | None = None
@@ -61,10 +98,9 @@ def train_and_read(task: Training) -> dict[str, float]:
         config = (*overlays, *task.overlays.get(stage, ()))
         train(stage, task.dataset, run, config=config, start_from=before, overrides=settings, progress=False)
         before = run
-    return _readings(task)
 
 
-def _readings(task: Training) -> dict[str, float]:
+def _readings(task: Training | BaselineTraining) -> dict[str, float]:
     """What the model reads of the test images, kept beside it: again only by another model or of another data set."""
     from hierbmd.evaluation.cases import predicted_cases
     from hierbmd.io.atomic import read_json, write_json
@@ -73,7 +109,12 @@ def _readings(task: Training) -> dict[str, float]:
 
     predictor, dataset = load_predictor(task.model), read_dataset(task.dataset)
     records = dataset.of_split("test")
-    made_of = {"model_sha256": predictor.card.sha256, "images": [r.pair_id + r.radiograph_sha256 for r in records]}
+    readout = predictor.card.readout
+    made_of = {
+        "model_sha256": predictor.card.sha256,
+        "line": None if readout is None else [readout.slope, readout.intercept],
+        "images": [r.pair_id + r.radiograph_sha256 for r in records],
+    }
     path = task.out / READINGS_FILE
     if path.is_file():
         stored = read_json(path)

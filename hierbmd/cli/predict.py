@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hierbmd.cli._options import parse
 from hierbmd.cli._radiograph import RadiographFlags
+from hierbmd.data.clinical import Clinical
 from hierbmd.data.density import (
     RESEARCH_USE_ONLY,
     T_SCORE_FOR,
@@ -39,6 +40,9 @@ class Options(RadiographFlags):
         "young-adult reference of the T-score; auto: the female one of the model's region, if there is one", "auto"
     )
     age: float | None = option("the patient's age in years; below 50 no T-score is given", None)
+    sex: Literal["F", "M", "O", ""] = option("the patient's sex, for a model that asks for it", "")
+    height_cm: float | None = option("the patient's height in cm, for a model that asks for it", None)
+    weight_kg: float | None = option("the patient's weight in kg, for a model that asks for it", None)
 
 
 def main(argv: list[str]) -> int:
@@ -63,9 +67,10 @@ def predict(options: Options) -> list[Path]:
     site = site_of(predictor.card.region)
     tasks = [(path, image, side) for path, image in images for side in sides_shown(image, site) if side in wanted]
     names = dict(zip((path for path, _ in images), _folder_names([path for path, _ in images]), strict=True))
+    clinical = Clinical(options.age, options.sex, options.height_cm, options.weight_kg)
     folders = []
     for path, image, side in tasks:
-        prediction, half = predict_radiograph(image, predictor, side)
+        prediction, half = predict_radiograph(image, predictor, side, clinical=clinical)
         name = f"{names[path]}_{side}" if image.side == Side.BOTH else names[path]
         folder = options.out if len(tasks) == 1 else options.out / name
         result = result_of(prediction, predictor, reference, age=options.age)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from hierbmd.anatomy.atlas_options import ATLAS_NAMES
 from hierbmd.cli._options import parse
 from hierbmd.cli._radiograph import RadiographFlags
 from hierbmd.cohort import PrepareOptions, prepare
@@ -25,6 +26,12 @@ _SETTINGS = (
     "row.pairing.keep_metal",
     "row.pairing.registration.starts",
     "row.resample_tilt",
+    "row.atlas.atlas",
+    "row.atlas.spacing_mm",
+    "row.atlas.control_points_mm",
+    "row.atlas.refine",
+    "row.atlas.by_bone",
+    "row.atlas.threads",
     "row.jitter.pairs",
     "split_shares",
     "split_seed",
@@ -37,6 +44,7 @@ _NAMES = {
     "row.pairing.frame.size_px": "frame_px",
     "row.pairing.frame.pixel_mm": "frame_pixel_mm",
     "row.jitter.pairs": "jittered",
+    **{f"row.atlas.{field}": flag for field, flag in ATLAS_NAMES.items()},
 }
 
 

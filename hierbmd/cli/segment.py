@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hierbmd.anatomy.atlas_options import ATLAS_NAMES, AtlasOptions
 from hierbmd.anatomy.options import RegionOptions
+from hierbmd.anatomy.segmenter_options import SEGMENTER_NAMES, SegmenterOptions
 from hierbmd.cli._options import parse
 from hierbmd.errors import BadConfig
 from hierbmd.options import option, part
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """Bones and regions on a CT: from a label map or from labelled CTs by registration; checked, regions added."""
+    """Bones and regions on a CT: a label map, labelled CTs by registration, or a segmenter; checked, regions added."""
 
     ct: Path = option("the CT: DICOM folder, NIfTI, NRRD or MHA", positional=True)
     out: Path = option("folder for labels.nii.gz, scheme.json, labels.png, a file a region (total_hip.nii.gz, ...)")
     labels: Path | None = option("label map of the CT's bones", None)
     scheme: Path | None = option("JSON {name: id} of the label maps; TotalSegmentator v2 without", None)
     atlas: AtlasOptions = field(default_factory=AtlasOptions, metadata=part(names=ATLAS_NAMES))
+    segmenter: SegmenterOptions = field(default_factory=SegmenterOptions, metadata=part(names=SEGMENTER_NAMES))
     region: RegionOptions = field(default_factory=RegionOptions, metadata=part(only=("below_trochanter_mm",)))
     resample_tilt: bool = option("resample a CT with gantry tilt instead of refusing it", False)
 
@@ -37,8 +39,12 @@ def main(argv: list[str]) -> int:
 
 def run(options: Options) -> int:
     """Read, check and write; refusals are raised, a region that cannot be placed is said."""
-    if (options.labels is None) == (not options.atlas.atlas):
-        raise BadConfig("where the bones are is not said once", mend="give --labels, or --atlas CT,LABELS")
+    said = [options.labels is not None, bool(options.atlas.atlas), options.segmenter.segmenter is not None]
+    if sum(said) != 1:
+        raise BadConfig(
+            "where the bones are is not said once",
+            mend="give --labels, or --atlas CT,LABELS, or --segmenter totalsegmentator",
+        )
     from hierbmd.anatomy.planes import labels_picture
     from hierbmd.anatomy.regions import REGION_IDS
     from hierbmd.anatomy.segmentation import checked_segmentation
@@ -61,6 +67,10 @@ def run(options: Options) -> int:
     for name, bone in found.findings["bones"].items():
         if bone["metal_mm3"] > 0:
             print(f"{name}: metal, {bone['metal_mm3']:.0f} mm3, taken out", file=sys.stderr)
+    for side in found.findings["metal_sides"]:
+        print(f"{side} side: metal; its density is not to be used", file=sys.stderr)
+    if found.findings["sides_unproved"]:
+        print(f"side not proved: {', '.join(found.findings['sides_unproved'])}", file=sys.stderr)
     for name, femur in found.findings["femora"].items():
         placed = ", ".join(femur["regions"]).replace("_", " ") or "no region"
         why = f"; {femur['no_region']}" if "no_region" in femur else ""
@@ -71,14 +81,19 @@ def run(options: Options) -> int:
 
 
 def _bones(volume: Volume, options: Options) -> tuple[LabelMap, dict[str, Any]]:
-    """The bones, given or carried, and what is to be said of how they were carried."""
+    """The bones, given, found or carried, and what is to be said of where they come from."""
     if options.labels is not None:
         from hierbmd.io.labels import read_labels
 
         return read_labels(options.labels, scheme=options.scheme, onto=volume.grid), {}
+    if options.segmenter.segmenter is not None:
+        from hierbmd.anatomy.totalsegmentator import totalsegmentator_labels
+
+        return totalsegmentator_labels(volume, options.segmenter), {"segmenter": options.segmenter.segmenter}
     from hierbmd.anatomy.atlas import carried_labels, read_atlases
 
     carried = carried_labels(volume, read_atlases(options.atlas, scheme=options.scheme), options.atlas)
     for name, one in carried.findings["bones"].items():
-        print(f"{name}: HU rise by {one['edge_rise_hu']:.0f} across its edge", file=sys.stderr)
+        ends = ", ends where the atlas's scan ends" if one["ends_at_atlas_scan"] else ""
+        print(f"{name}: edge {one['edge_offset_mm']:.1f} mm from where HU fall{ends}", file=sys.stderr)
     return carried.labels, {"atlas": carried.findings}

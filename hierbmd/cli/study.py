@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hierbmd.baselines.registry import StudyPart, baseline
 from hierbmd.cli._chain import Steps, prepare_pairs, simulate_patients, with_true_bmd
 from hierbmd.cli._options import parse
-from hierbmd.cli._systems import SYSTEMS, Training, epochs_of, train_and_read
+from hierbmd.cli._systems import SYSTEMS, BaselineTraining, Training, epochs_of, train_and_read
 from hierbmd.errors import BadConfig, ProcessDied
 from hierbmd.options import option
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from hierbmd.io.dataset import Dataset
 
 STEPS = ("simulate", "prepare", "train and read", "report")
+MAIN = "hierarchical"
+Task = Training | BaselineTraining
 _FEWEST = 4
 
 
@@ -37,6 +41,7 @@ class Options:
     poses: int = option("radiographs of each test patient, at poses of their own", 4)
     sizes: tuple[int, ...] = option("training patients of the learning curve, beside all of them", (25, 50))
     epochs: tuple[int, ...] = option("epochs of decompose, synthesize and regress on all patients", (16, 16, 8))
+    baselines: tuple[str, ...] = option("systems of hierbmd train-baseline, trained on the same patients", ())
     overlays: tuple[str, ...] = option("YAML laid over a training: SYSTEM.STAGE=NAME", ())
     seed: int = option("seed of patients, samples, trainings and intervals", 0)
     workers: int = option("processes for every step", 2)
@@ -51,10 +56,12 @@ class Options:
                 where=f"patients {self.patients}, validation {self.validation}, test {self.test}, sizes {self.sizes}",
                 mend=f"at least {_FEWEST} patients each, 1 pose, 1 worker and seed 0",
             )
-        if len(self.epochs) != len(SYSTEMS["hierarchical"]) or min(self.epochs) < 1:
+        if len(self.epochs) != len(SYSTEMS[MAIN]) or min(self.epochs) < 1:
             raise BadConfig("epochs are of three stages", where=f"epochs {self.epochs}", mend="such as 16,16,8")
         for text in self.overlays:
             self._require_named(text)
+        for name in self.baselines:
+            baseline(name)
 
     def _require_named(self, text: str) -> None:
         name, equals, config = text.partition("=")
@@ -76,15 +83,19 @@ def study(options: Options) -> None:
     """Run every step into `options.out`, each going on where it stopped when called again.
 
     metrics.json is written as soon as every system has been trained on all patients, and again as the learning curve
-    comes in: a study that is stopped has what it has found.
+    and the baselines come in: a study that is stopped has what it has found. A baseline that is added to a finished
+    study trains itself alone.
     """
+    for name in options.baselines:
+        baseline(name).require()
     steps = Steps(options.out, STEPS)
     dataset, files = _data(options, steps)
     found = _begin(dataset, files, options)
     trainings = list(planned(dataset, options))
     with steps.timed("train and read"):
-        for training, read in _done(trainings, options.workers):
-            found = _with(found, training, read, last=training == trainings[-1])
+        # The baselines are built on the hierarchy's runs, so they wait for these.
+        for training, read in chain(_done(trainings, options), _done(compared_with(trainings, options), options)):
+            found = _with(found, training, read)
             if found.complete:
                 _write(found, options, steps)
     with steps.timed("report"):
@@ -127,6 +138,21 @@ def planned(dataset: Dataset, options: Options) -> Iterator[Training]:
             )
 
 
+def compared_with(trainings: Sequence[Training], options: Options) -> list[BaselineTraining]:
+    """The trainings of the baselines, beside each of the hierarchy's."""
+    return [
+        BaselineTraining(
+            name,
+            one.patients,
+            one.out.parent / name,
+            StudyPart(one.dataset, {stage: one.out / stage for stage, _ in SYSTEMS[MAIN]}, options.seed, options.quick),
+        )
+        for one in trainings
+        if one.system == MAIN
+        for name in options.baselines
+    ]
+
+
 def _overlays(system: str, options: Options) -> dict[str, tuple[str, ...]]:
     named: dict[str, tuple[str, ...]] = {}
     for text in options.overlays:
@@ -139,13 +165,13 @@ def _overlays(system: str, options: Options) -> dict[str, tuple[str, ...]]:
     return named
 
 
-def _done(trainings: list[Training], workers: int) -> Iterator[tuple[Training, dict[str, float]]]:
+def _done(trainings: Sequence[Task], options: Options) -> Iterator[tuple[Task, dict[str, float]]]:
     """Each training with what its model reads, in the order in which they are done."""
     from hierbmd.cli._progress import progress
     from hierbmd.parallel import in_processes
 
     with progress("trainings") as on_training:
-        done = in_processes(train_and_read, trainings, workers=workers)
+        done = in_processes(train_and_read, trainings, workers=options.workers)
         for number, (training, read) in enumerate(done, start=1):
             if isinstance(read, ProcessDied):
                 where = f"{training.system} on {training.patients} patients"
@@ -200,7 +226,7 @@ def _begin(dataset: Dataset, files: RadiographFiles | None, options: Options) ->
     return StudyFound(dataset, files, settings)
 
 
-def _with(found: StudyFound, training: Training, read: Mapping[str, float], *, last: bool) -> StudyFound:
+def _with(found: StudyFound, training: Task, read: Mapping[str, float]) -> StudyFound:
     """What is known after a training; the hierarchy on all patients is shown in full and its images are perturbed."""
     from hierbmd.cli._progress import progress
     from hierbmd.evaluation.files import write_evaluation
@@ -210,7 +236,7 @@ def _with(found: StudyFound, training: Training, read: Mapping[str, float], *, l
     from hierbmd.report.page import write_report
 
     found = found.with_readings(Curve(training.system, training.patients, sum(training.epochs)), read)
-    if training.system != "hierarchical" or training.patients != found.n_train:
+    if training.system != MAIN or training.patients != found.n_train:
         return found
     predictor = load_predictor(training.model)
     folder = training.out.parent.parent.parent / "hierarchical"

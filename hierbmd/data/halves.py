@@ -11,12 +11,13 @@ on the image's right.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hierbmd.data.clinical import Clinical
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.data.site import HIP, LUMBAR_SPINE, SkeletalSite
 from hierbmd.errors import SideConflict, ViewConflict
@@ -72,12 +73,14 @@ class Half:
     """One side of a radiograph in the canonical look: `pixels` (H, W) float32, bone bright, `covered` (H, W) bool.
 
     Pixels outside the radiograph are not covered; they hold the radiograph's air level (its first percentile).
+    `clinical` is what is known of the patient, for models that ask for it.
     """
 
     pixels: NDArray[np.float32]
     covered: NDArray[np.bool_]
     geometry: HalfCamera
     source_isocentre_mm: float | None = None
+    clinical: Clinical = field(default_factory=Clinical)
 
     @property
     def side(self) -> Side:

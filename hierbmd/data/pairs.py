@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from hierbmd.data.clinical import Clinical
 from hierbmd.data.density import Material
 from hierbmd.data.halves import HalfFrame
 from hierbmd.data.site import HIP
@@ -59,6 +60,11 @@ class PairRecord:
     burned_in_annotation: bool = False
     synthetic: bool = False
     extra: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def clinical(self) -> Clinical:
+        """What is known of the patient beside the image."""
+        return Clinical(self.age, self.sex, self.height_cm, self.weight_kg)
 
 
 @dataclass(frozen=True)

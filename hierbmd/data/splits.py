@@ -104,6 +104,11 @@ def quantile_strata(values: Mapping[str, float], *, bins: int = 4) -> dict[str, 
     return {subject: int(np.searchsorted(edges, value, side="right")) for subject, value in values.items()}
 
 
+def fold_strata(values: Mapping[str, float], folds: int) -> dict[str, int]:
+    """Quantile bins of a number for `grouped_folds`, of two patients a fold or more, so that every fold has of each."""
+    return quantile_strata(values, bins=max(1, min(4, len(values) // max(2 * folds, 1))))
+
+
 def pixels_sha256(pixels: NDArray[Any]) -> str:
     """A hash of an image's values and shape, the same whatever file format carried them."""
     stored = np.ascontiguousarray(pixels, dtype="<f4")

@@ -89,7 +89,7 @@ def half_of(pair: TrainingPair, dataset: Dataset) -> Half:
     camera = Camera(record.sdd_mm, frame.size_px, frame.pixel_mm)
     geometry = HalfCamera(camera, record.side, record.view, record.mirrored)
     covered = np.ones(pair.radiograph.shape, dtype=np.bool_)
-    return Half(pair.radiograph, covered, geometry, record.source_isocentre_mm)
+    return Half(pair.radiograph, covered, geometry, record.source_isocentre_mm, record.clinical)
 
 
 def predicted_cases(predictor: Predictor, dataset: Dataset, records: Sequence[PairRecord]) -> Iterator[Case]:

@@ -19,6 +19,7 @@ from hierbmd.io.tables import write_table
 METRICS_FILE = "metrics.json"
 PREDICTIONS_FILE = "predictions.csv"
 FIGURES_FILE = "figures.csv"
+FIGURE_COLUMNS = ("figure", "unit", "value", "low", "high", "reason")
 
 
 def density_file(folder: str | Path, row: int) -> Path:
@@ -48,21 +49,22 @@ def write_evaluation(
             )
     made_with = {"model": model.name, "model_sha256": model.sha256, "versions": versions()}
     metrics = {**evaluation.metrics, **made_with, **(extra or {})}
-    write_table(folder / FIGURES_FILE, ("figure", "unit", "value", "low", "high", "reason"), list(_figures(metrics)))
+    write_table(folder / FIGURES_FILE, FIGURE_COLUMNS, list(figure_rows(metrics)))
     write_json(folder / METRICS_FILE, metrics)
 
 
-def _figures(value: Any, path: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
+def figure_rows(value: Any, path: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
     """Every figure in nested results with where it stands; a list's items go by their system, name and size."""
     if isinstance(value, Mapping) and {"value", "low", "high"} <= value.keys():
         yield {"figure": "/".join(path), **value}
     elif isinstance(value, Mapping):
         for key, part in value.items():
-            yield from _figures(part, (*path, key))
+            yield from figure_rows(part, (*path, key))
     elif isinstance(value, list):
         for part in value:
             if isinstance(part, Mapping):
-                yield from _figures(part, (*path, *(str(part[k]) for k in ("system", "name", "patients") if k in part)))
+                named = (str(part[key]) for key in ("system", "name", "patients") if key in part)
+                yield from figure_rows(part, (*path, *named))
 
 
 def versions() -> dict[str, str]:

@@ -17,13 +17,17 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Screening:
-    """Screening figures at one threshold: a patient with a predicted BMD at or below `threshold_g_cm2` is positive."""
+    """Screening figures at one threshold: a patient with a predicted BMD at or below `threshold_g_cm2` is positive.
+
+    `called` is the share of all patients that are.
+    """
 
     auc: Estimate
     sensitivity: Estimate
     specificity: Estimate
     ppv: Estimate
     npv: Estimate
+    called: Estimate
     threshold_g_cm2: float | None
     n_positive: int
     n_patients: int
@@ -32,7 +36,7 @@ class Screening:
     def undefined(cls, reason: str, *, n_patients: int) -> Screening:
         """Screening for what nobody can be said to have or not to have, and why."""
         nothing = Estimate.undefined(reason)
-        return cls(*(nothing,) * 5, threshold_g_cm2=None, n_positive=0, n_patients=n_patients)
+        return cls(*(nothing,) * 6, threshold_g_cm2=None, n_positive=0, n_patients=n_patients)
 
     def as_json(self) -> dict[str, Any]:
         """The figures for a result file."""
@@ -42,6 +46,7 @@ class Screening:
             "specificity": self.specificity.as_json(),
             "ppv": self.ppv.as_json(),
             "npv": self.npv.as_json(),
+            "called": self.called.as_json(),
             "threshold_g_cm2": self.threshold_g_cm2,
             "n_positive": self.n_positive,
             "n_patients": self.n_patients,
@@ -118,6 +123,18 @@ def youden_threshold(predicted_g_cm2: ArrayLike, positive: ArrayLike) -> float:
     return (cut + float(np.min(higher))) / 2.0 if len(higher) else cut
 
 
+def sensitivity_threshold(predicted_g_cm2: ArrayLike, positive: ArrayLike, sensitivity: float) -> float:
+    """The lowest predicted BMD at or below which at least a share `sensitivity` of the positive patients lies.
+
+    On training patients, never others. Undefined without a positive one.
+    """
+    values, truth = np.asarray(predicted_g_cm2, dtype=np.float64), np.asarray(positive, dtype=bool)
+    if not truth.any():
+        raise Undefined("no threshold: no training patient has the condition")
+    found = np.sort(values[truth])
+    return float(found[int(np.ceil(sensitivity * len(found) - 1e-9)) - 1])
+
+
 def screening(
     predicted_g_cm2: ArrayLike, positive: ArrayLike, *, threshold_g_cm2: float | None, no_threshold: str = ""
 ) -> Screening:
@@ -128,16 +145,17 @@ def screening(
     """
     values, truth = np.asarray(predicted_g_cm2, dtype=np.float64), np.asarray(positive, dtype=bool)
     if threshold_g_cm2 is None:
-        shares = [Estimate.undefined(no_threshold)] * 4
+        shares = [Estimate.undefined(no_threshold)] * 5
     else:
         shares = _proportions(values <= threshold_g_cm2, truth)
-    sensitivity, specificity, ppv, npv = shares
+    sensitivity, specificity, ppv, npv, called = shares
     return Screening(
         auc_delong(-values, truth),
         sensitivity,
         specificity,
         ppv,
         npv,
+        called,
         threshold_g_cm2=threshold_g_cm2,
         n_positive=int(np.sum(truth)),
         n_patients=len(truth),
@@ -150,6 +168,7 @@ def _proportions(called: Flags, truth: Flags) -> list[Estimate]:
         _share(~called & ~truth, ~truth, "no patient is without the condition"),
         _share(called & truth, called, "no patient is called positive"),
         _share(~called & ~truth, ~called, "no patient is called negative"),
+        _share(called, np.ones_like(called), "no patients"),
     ]
 
 

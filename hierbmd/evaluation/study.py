@@ -28,7 +28,7 @@ COMPARED = (MAIN, "single_stage", "direct_regression")
 
 @dataclass(frozen=True)
 class Curve:
-    """One point of the learning curve: a system, on how many patients, over how many epochs."""
+    """One point of the learning curve: a system, on how many patients, over how many epochs (0: not by epochs)."""
 
     system: str
     patients: int
@@ -75,7 +75,12 @@ class StudyFound:
     def _on_all(self) -> dict[str, Readings]:
         """The readings of the systems trained on all patients, the hierarchy first."""
         there = {point.system: read for point, read in self.read.items() if point.patients == self.n_train}
-        return {name: self._readings(there[name]) for name in COMPARED if name in there}
+        return {name: self._readings(there[name]) for name in self._systems if name in there}
+
+    @property
+    def _systems(self) -> tuple[str, ...]:
+        """Those that every study has in their order, then the others by name."""
+        return (*COMPARED, *sorted({point.system for point in self.read} - set(COMPARED)))
 
     def _readings(self, read: Mapping[str, float]) -> Readings:
         return Readings.of(self.test, [read[record.pair_id] for record in self.test])
@@ -116,7 +121,7 @@ class StudyFound:
 
     def _curve(self) -> list[dict[str, Any]]:
         """A row for each training, by system and number of patients."""
-        order = {name: place for place, name in enumerate(COMPARED)}
+        order = {name: place for place, name in enumerate(self._systems)}
         points = sorted(self.read, key=lambda point: (order[point.system], point.patients))
         return [
             {

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 NOVELTY = "novelty."
 
@@ -13,6 +14,15 @@ NOVELTY = "novelty."
 def feature_means(features: Sequence[Tensor]) -> Tensor:
     """The encoder's features (B, C_i, h_i, w_i) averaged over the image, side by side, (B, sum of C_i) float32."""
     return torch.cat([feature.float().mean((-2, -1)) for feature in features], dim=1)
+
+
+def region_means(features: Sequence[Tensor], inside: Tensor) -> list[Tensor]:
+    """The encoder's features (B, C_i, h_i, w_i) averaged over a region, (B, C_i) each; `inside` (B, 1, H, W) 0 to 1."""
+    means = []
+    for feature in features:
+        weight = functional.adaptive_avg_pool2d(inside, (feature.shape[-2], feature.shape[-1]))
+        means.append((feature * weight).sum((-2, -1)) / weight.sum((-2, -1)).clamp_min(1e-3))
+    return means
 
 
 class FeatureDistance(nn.Module):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hierbmd.models.density import DensityNet, DensityOutput
+from hierbmd.models.novelty import region_means
 
 
 class BmdNet(nn.Module):
@@ -69,15 +70,10 @@ class BmdNet(nn.Module):
         return value, output
 
     def _pooled(self, features: list[Tensor], output: DensityOutput | None) -> Tensor:
-        inside = None
+        means = [feature.mean((-2, -1)) for feature in features]
         if self.from_region:
             assert output is not None
             assert output.mask_logits is not None
-            inside = torch.sigmoid(output.mask_logits)
-        means = []
-        for feature in features:
-            means.append(feature.mean((-2, -1)))
-            if inside is not None:
-                weight = functional.adaptive_avg_pool2d(inside, (feature.shape[-2], feature.shape[-1]))
-                means.append((feature * weight).sum((-2, -1)) / weight.sum((-2, -1)).clamp_min(1e-3))
+            regions = region_means(features, torch.sigmoid(output.mask_logits))
+            means = [mean for pair in zip(means, regions, strict=True) for mean in pair]
         return torch.cat(means, dim=1).float()

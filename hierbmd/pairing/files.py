@@ -30,6 +30,7 @@ def qc_columns(region: str) -> tuple[str, ...]:
         *("pair_id", "subject", "side", "bmd_qct_g_cm2", "bmc_g", "area_cm2", "vbmd_mg_cm3"),
         *("region_bmd_at_pose_g_cm2", *own, "metal_mm3"),
         *(f"{what}_{bone}" for bone in site.bones for what in ("outcome", "similarity", "in_plane_mm", "depth_mm")),
+        *("labels", "labels_edge_offset_mm"),
         *("calibration", "phantom", "rods_read", "residual_mg_cm3", "slope", "slope_se", "intercept", "region"),
         *(f"{what}_{name}_{unit}" for name in site.regions for what, unit in (("bmd", "g_cm2"), ("vbmd", "mg_cm3"))),
         *(f"at_pose_{name}_g_cm2" for name in site.regions),

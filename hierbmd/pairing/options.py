@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hierbmd.anatomy.atlas_options import AtlasOptions
 from hierbmd.anatomy.options import RegionOptions
 from hierbmd.data.calibration import Calibration
 from hierbmd.data.halves import HalfFrame
@@ -45,11 +46,12 @@ class JitterOptions:
 
 @dataclass(frozen=True)
 class RowOptions:
-    """How one row is read and made into pairs; `calibration` serves rows that name no file of their own."""
+    """How one row is read and made into pairs; `calibration` and `atlas` serve rows that name no file of their own."""
 
     pairing: PairingOptions = field(default_factory=PairingOptions, metadata=part())
     radiograph: RadiographOptions = field(default_factory=RadiographOptions, metadata=part())
     jitter: JitterOptions = field(default_factory=JitterOptions, metadata=part())
+    atlas: AtlasOptions = field(default_factory=AtlasOptions, metadata=part())
     calibration: Calibration | None = None
     scheme: Path | None = option("JSON {name: id} of the label maps; TotalSegmentator v2 without", None)
     resample_tilt: bool = option("resample CTs with gantry tilt instead of refusing them", False)

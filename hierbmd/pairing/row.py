@@ -16,13 +16,13 @@ from hierbmd.data.pairs import HIP_OF_SCAN
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.data.site import site_of
 from hierbmd.data.splits import pixels_sha256
-from hierbmd.errors import HierbmdError, LabelsMismatch, Uncalibrated
+from hierbmd.errors import HierbmdError, Uncalibrated
 from hierbmd.geometry import Placement, ProjectionGeometry, Side
 from hierbmd.io.ct import read_volume
-from hierbmd.io.labels import read_labels
 from hierbmd.io.radiograph import read_wanted_side
 from hierbmd.pairing.files import quality_of, record_of, write_made_pair
 from hierbmd.pairing.jitter import jittered
+from hierbmd.pairing.labels import row_labels
 from hierbmd.pairing.make import Patient, Registrar, make_pairs
 from hierbmd.pairing.options import JitterOptions, RowOptions
 from hierbmd.pairing.review import Seen, write_review
@@ -37,7 +37,7 @@ def make_row(
 ) -> dict[str, Any]:
     """Read a row's files, make its pairs and write their images; what the tables need comes back as plain values."""
     options = options or RowOptions()
-    patient = _read_patient(row, options)
+    patient, labels_from = _read_patient(row, options, out)
     radiograph = _read_radiograph(row, options)
     site = site_of(options.pairing.region.region)
     sides = [side for side in sides_shown(radiograph, site) if row.side in (None, Side.BOTH, Side.NONE, side)]
@@ -59,7 +59,7 @@ def make_row(
         source = patient.calibration.qct_source
         record = dataclasses.replace(record, bmd_source=source, synthetic=place >= len(given.made), extra=extra)
         write_made_pair(out, record, one)
-        facts = {"record": dataclasses.asdict(record), "quality": quality_of(one, patient.calibration)}
+        facts = {"record": dataclasses.asdict(record), "quality": quality_of(one, patient.calibration) | labels_from}
         pairs.append({"pair_id": pair_id, "material": patient.calibration.material.value, **facts})
     seen = Seen(site, patient, radiograph, start.camera, given.found, options.pairing.registration)
     shown = [side for side in sides if site.label(site.bones[-1], side) in given.found]
@@ -86,17 +86,16 @@ def _hips_of_scan(patient: Patient) -> dict[str, str]:
     return found
 
 
-def _read_patient(row: ManifestRow, options: RowOptions) -> Patient:
+def _read_patient(row: ManifestRow, options: RowOptions, out: Path) -> tuple[Patient, dict[str, Any]]:
+    """The CT with its labels and line to density, and where the labels come from."""
     source = row.calibration or row.phantom
     if not source and options.calibration is None:
         raise Uncalibrated("uncalibrated: no calibration for this CT", mend="a calibration column, or --slope")
-    if row.labels is None:
-        raise LabelsMismatch("no label map for this CT", mend="give one in the labels column")
     volume = read_volume(row.ct, resample_tilt=options.resample_tilt)
-    labels = read_labels(row.labels, scheme=options.scheme, onto=volume.grid)
+    labels, labels_from = row_labels(row, volume, options, out)
     calibration = calibration_from(source, volume, labels) if source else options.calibration
     assert calibration is not None
-    return Patient(volume, labels, calibration)
+    return Patient(volume, labels, calibration), labels_from
 
 
 def _read_radiograph(row: ManifestRow, options: RowOptions) -> Radiograph:

@@ -20,7 +20,7 @@ _PANELS = {
     "auc_osteoporosis": "AUC, osteoporosis",
     "rmse_g_cm2": "RMSE (g/cm2)",
     "auc_change_bone": "AUC change, bone perturbed",
-    "iou_integrated_gradients": "IoU of saliency with bone (grey: chance)",
+    "iou_integrated_gradients": "IoU with bone (dash: chance)",
 }
 _ENDS = {"auc_osteoporosis": (0.0, 1.03), "iou_integrated_gradients": (0.0, 1.0)}
 _SHOWN = 4

@@ -11,10 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierbmd.data.pairs import TrainingPair
+from hierbmd.data.site import SkeletalSite, site_of
 from hierbmd.report import pictures
 from hierbmd.report.pictures import DensityLook
 from hierbmd.report.results import Results
 from hierbmd.report.words import figure, number
+
+_MIRRORED_TO = {True: "a right one", False: "an AP view"}
+"""What a mirrored image of a site with and without sides looks like."""
 
 
 def patients_section(read: Results) -> str:
@@ -24,14 +28,19 @@ def patients_section(read: Results) -> str:
     """
     if not read.shown:
         return '<p class="note">No density images were kept.</p>'
+    mirrored = "Left hips are mirrored to look like right ones, as the model sees them. " * _site(read).paired
     intro = (
-        "Spread evenly over the reference BMD, from lowest to highest, chosen without looking at a prediction. Left "
-        "hips are mirrored to look like right ones, as the model sees them. Density images share one frame and one "
-        "colour scale, which ends at the 99.5th percentile. " + t_scores_against(read.metrics)
+        "Spread evenly over the reference BMD, from lowest to highest, chosen without looking at a prediction. "
+        f"{mirrored}Density images share one frame and one colour scale, which ends at the 99.5th percentile. "
+        + t_scores_against(read.metrics)
     )
     shown = [_Shown(n, row, read.pair(row), read.predicted_density(row)) for n, row in enumerate(read.shown, start=1)]
     look = pictures.density_look([(one.predicted, one.pair.region) for one in shown])
     return f'<p class="note">{escape(intro)}</p>' + "".join(_patient(read, one, look) for one in shown)
+
+
+def _site(read: Results) -> SkeletalSite:
+    return site_of(read.dataset.card.region)
 
 
 @dataclass(frozen=True)
@@ -46,8 +55,8 @@ class _Shown:
 
 def _patient(read: Results, one: _Shown, look: DensityLook) -> str:
     cells = read.rows[one.row - 1]
-    mirrored = ", mirrored to look like a right one" if one.pair.record.mirrored else ""
-    title = f"Patient {one.place} of {len(read.shown)}: {escape(cells['side'])} hip"
+    mirrored = f", mirrored to look like {_MIRRORED_TO[_site(read).paired]}" if one.pair.record.mirrored else ""
+    title = f"Patient {one.place} of {len(read.shown)}: {_site(read).called(one.pair.record.side)}"
     return (
         f'<article class="patient"><h3>{title}<span class="aside">{mirrored}; row {one.row} of predictions.csv</span>'
         f'</h3>{_values(cells)}<div class="pictures">{_radiograph_figure(read, one)}{_density_figure(read, one, look)}'
@@ -57,20 +66,21 @@ def _patient(read: Results, one: _Shown, look: DensityLook) -> str:
 
 def _radiograph_figure(read: Results, one: _Shown) -> str:
     """The strip that `prepare` left, which holds the radiograph and its overlay; the radiograph alone without."""
-    side = escape(one.pair.record.side)
+    site = _site(read).called(one.pair.record.side)
+    outlined = "hemipelvis, femur" if _site(read).paired else "vertebrae"
     if one.pair.record.burned_in_annotation:
         return '<p class="note">Image withheld: the radiograph carries burned-in annotation.</p>'
     overlay = read.overlay(one.row)
     if overlay is not None:
         return figure(
             pictures.png_file(overlay),
-            alt=f"Radiograph of the {side} hip, bone bright; the same with the outlines of the registered bones and of "
+            alt=f"Radiograph of the {site}, bone bright; the same with the outlines of the registered bones and of "
             "the measured region; and the bones' areal density at those poses.",
-            caption="radiograph; registered hemipelvis, femur and region outlined; registered bones",
+            caption=f"radiograph; registered {outlined} and region outlined; registered bones",
         )
     return figure(
         pictures.radiograph(one.pair.radiograph, pixel_mm=read.dataset.card.frame.pixel_mm),
-        alt=f"Radiograph of the {side} hip, bone bright.",
+        alt=f"Radiograph of the {site}, bone bright.",
         caption="radiograph",
     )
 

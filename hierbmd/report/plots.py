@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from hierbmd.report.pictures import STYLE, svg
 
-COLOURS = ("#0b6fa4", "#b5561c", "#3a7d44", "#7a4fa3", "#5a6875")
-_MARKERS = ("o", "s", "^", "D", "v")
+COLOURS = ("#0b6fa4", "#b5561c", "#3a7d44", "#7a4fa3", "#5a6875", "#a8325e", "#8a7a1f", "#2b9c98")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 class Point(NamedTuple):

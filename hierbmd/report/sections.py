@@ -76,7 +76,7 @@ def curve(points: Sequence[Mapping[str, Any]]) -> str:
         [
             escape(words_of(point["system"])),
             str(point["patients"]),
-            str(point.get("epochs", "-")),
+            str(point.get("epochs") or "-"),
             *(estimate(figure_of(point, key, unit)) for key, (_, unit) in SYSTEM_FIGURES.items()),
         ]
         for point in points

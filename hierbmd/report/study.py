@@ -22,8 +22,8 @@ REPORT_FILE = "report.html"
 
 _TITLE = "Hierarchical learning, and what it is compared with"
 _CURVE_NOTE = (
-    "At one number of patients every system makes as many optimisation steps (epochs over the same pairs in batches of "
-    "one size; the hierarchy's stages are added up). Smaller samples are parts of the larger."
+    "At one number of patients every system that counts epochs makes as many optimisation steps (epochs over the same "
+    "pairs in batches of one size; the hierarchy's stages are added up). Smaller samples are parts of the larger."
 )
 _COLUMNS = ("part", "what", "patients", "figure", "unit", "value", "low", "high", "reason")
 

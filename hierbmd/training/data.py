@@ -17,7 +17,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from hierbmd.data.card import IntensityNormalisation
 from hierbmd.data.pairs import PairRecord, TrainingPair
-from hierbmd.data.splits import SplitMember, grouped_folds, quantile_strata, same_pixels
+from hierbmd.data.splits import SplitMember, fold_strata, grouped_folds, same_pixels
 from hierbmd.errors import BadConfig, BadManifest, SplitLeak
 from hierbmd.io.dataset import Dataset, read_dataset
 from hierbmd.options import option
@@ -98,14 +98,12 @@ class PairData(LightningDataModule):
     def _folded(self) -> dict[str, tuple[PairRecord, ...]]:
         records = self.dataset.of_split(TRAIN, VALIDATION)
         bmd = {r.subject: r.bmd_g_cm2 for r in records}
-        # Strata of at least a fold's size each, so that each fold holds low and high BMD.
-        bins = max(1, min(4, len(bmd) // max(2 * self.folds.folds, 1)))
         drawn = grouped_folds(
             bmd,
             self.folds.folds,
             repeats=self.folds.repeat + 1,
             seed=self.folds.seed,
-            strata=quantile_strata(bmd, bins=bins),
+            strata=fold_strata(bmd, self.folds.folds),
         )
         chosen = drawn[self.folds.repeat * self.folds.folds + self.folds.fold]
         sides = {TRAIN: set(chosen.train), VALIDATION: set(chosen.held_out)}

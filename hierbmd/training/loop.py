@@ -40,6 +40,7 @@ _NOISE = (
     "The number of training batches .* is smaller than the logging interval",  # there is no logger
     "Checkpoint directory .* exists and is not empty",  # that is how a run resumes
     "Found .* module.s. in eval mode at the start of training",  # a frozen backbone keeps what it does
+    "You defined a `validation_step` but have no `val_dataloader`",  # a fold of a cross-validation has nobody for it
 )
 
 

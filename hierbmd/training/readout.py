@@ -43,12 +43,14 @@ def read_split(module: StageModule, data: PairData, split: str) -> Readings | No
 def fit_readout(module: StageModule, data: PairData) -> Readout | None:
     """The line from raw to true BMD on training patients, and the conformal half-width on validation patients.
 
-    A stage that is trained on the value itself (regress) keeps it as it is. None for a stage without BMD.
+    A stage that is trained on the value itself (regress) has its line, too: it learned from augmented images, and on
+    images as they are its values can lie off (by 0.04 g/cm2 in a study of 100 virtual patients). None for a stage
+    without BMD.
     """
     training = read_split(module, data, TRAIN)
     if training is None:
         return None
-    slope, intercept = (1.0, 0.0) if module.stage == "regress" else fit_line(training.raw_g_cm2, training.true_g_cm2)
+    slope, intercept = fit_line(training.raw_g_cm2, training.true_g_cm2)
     held_out = read_split(module, data, VALIDATION)
     if held_out is None:
         return Readout(slope, intercept)

@@ -8,13 +8,14 @@ import sys
 import numpy as np
 import pytest
 
-import hierbmd.anatomy.atlas as atlas_module
-from hierbmd.anatomy.atlas import Atlas, carried_labels, mirror_image
+import hierbmd.anatomy.atlas_warp as warp_module
+from hierbmd.anatomy.atlas import carried_labels, mirror_image
 from hierbmd.anatomy.atlas_elastix import import_elastix
 from hierbmd.anatomy.atlas_grid import cubic_grid, placed_by_bone, sampled
 from hierbmd.anatomy.atlas_options import AtlasOptions
-from hierbmd.anatomy.atlas_quality import bone_quality, require_quality
+from hierbmd.anatomy.atlas_quality import Carried, bone_quality
 from hierbmd.anatomy.atlas_refine import refined
+from hierbmd.anatomy.atlas_warp import Atlas
 from hierbmd.anatomy.segmentation import checked_segmentation
 from hierbmd.anatomy.shape import subgrid
 from hierbmd.data.volume import LabelMap, Volume
@@ -95,17 +96,50 @@ def test_refinement_brings_a_label_to_the_bones_edge_and_keeps_neighbours_apart(
         assert not np.any((found == number) & (truth == 3 - number))
 
 
-def test_quality_falls_as_a_label_leaves_its_bone_and_a_bad_fit_is_refused():
+def _described(parts, hu, distances, grid, seen=True) -> Carried:
+    shown = np.broadcast_to(seen, distances.shape)
+    return Carried(hu, parts.astype(np.uint8), distances, shown, grid)
+
+
+def test_quality_falls_as_a_label_leaves_its_bone():
     hu, truth, distances, grid = _two_balls()
-    rises = []
+    found = []
     for shift in (0, 3, 6, 12):
-        mask = np.roll(truth == 1, shift, axis=1)
-        rises.append(bone_quality(hu, mask, grid, distances[0])["edge_rise_hu"])
-    assert rises[0] > 200
-    assert rises == sorted(rises, reverse=True)
-    require_quality({"femur_left": {"edge_rise_hu": rises[0]}})
-    with pytest.raises(LabelsMismatch, match="the atlas does not fit"):
-        require_quality({"femur_left": {"edge_rise_hu": rises[-1]}})
+        parts = np.roll(np.where(truth == 1, 1, 0), shift, axis=1)
+        moved = np.stack([np.roll(distances[0], shift, axis=1), distances[1]])
+        found.append(bone_quality(_described(parts, hu, moved, grid), 1))
+    for figure, sign in (("edge_rise_hu", -1), ("edge_share", -1), ("explained", -1), ("edge_offset_mm", 1)):
+        values = [sign * one[figure] for one in found]
+        assert values == sorted(values), figure
+    assert found[0]["edge_rise_hu"] > 200
+    assert found[0]["edge_offset_mm"] < 0.7
+    assert found[0]["explained"] > 0.95
+    assert found[0]["edge_share"] > 0.95
+
+
+@pytest.mark.parametrize("error_mm", [0.0, 1.0, 2.0, 3.0])
+def test_the_edge_offset_is_the_error_of_a_label_that_is_too_large_or_too_small(error_mm):
+    """A dense ball in muscle: HU fall at its surface alone."""
+    grid = Grid((60, 60, 60), np.eye(4))
+    places = np.moveaxis(np.indices(grid.shape), 0, -1).astype(np.float64)
+    distance = (np.linalg.norm(places - 30.0, axis=-1) - 14.0).astype(np.float32)
+    hu = np.where(distance < 0.0, 700.0, 50.0).astype(np.float32)
+    for sign in (-1.0, 1.0):
+        moved = distance[None] + np.float32(sign * error_mm)
+        found = bone_quality(_described(moved[0] < 0, hu, moved, grid), 1)
+        assert found["edge_offset_mm"] == pytest.approx(error_mm, abs=0.6)
+
+
+def test_a_label_that_the_atlass_scan_cuts_is_marked_and_its_cut_is_no_edge():
+    hu, truth, distances, grid = _two_balls()
+    index = np.indices(grid.shape)[2]
+    shown = index < 15
+    parts = np.where((truth == 1) & shown, 1, 0)
+    found = bone_quality(_described(parts, hu, distances, grid, shown), 1)
+    assert found["ends_at_atlas_scan"]
+    assert found["edge_share"] > 0.9
+    whole = bone_quality(_described(truth == 1, hu, distances, grid), 1)
+    assert not whole["ends_at_atlas_scan"]
 
 
 def _still(fixed, moving, **_):
@@ -118,7 +152,7 @@ def _dice(found: np.ndarray, true: np.ndarray) -> float:
 
 
 def test_a_patient_labels_itself_and_its_findings_say_that_it_fits(coarse_patient, monkeypatch):
-    monkeypatch.setattr(atlas_module, "field_mm", _still)
+    monkeypatch.setattr(warp_module, "field_mm", _still)
     carried = carried_labels(coarse_patient.volume, [_atlas(coarse_patient)])
     for name in BONES:
         assert _dice(carried.labels.mask(name), coarse_patient.labels.mask(name)) > 0.93, name
@@ -128,7 +162,7 @@ def test_a_patient_labels_itself_and_its_findings_say_that_it_fits(coarse_patien
 
 def test_an_atlas_that_does_not_fit_is_refused(coarse_patient, monkeypatch):
     monkeypatch.setattr(
-        atlas_module, "field_mm", lambda fixed, moving, **_: _still(fixed, moving) + np.array([0.0, 45.0, 30.0])
+        warp_module, "field_mm", lambda fixed, moving, **_: _still(fixed, moving) + np.array([0.0, 45.0, 30.0])
     )
     with pytest.raises(LabelsMismatch, match="the atlas does not fit"):
         carried_labels(coarse_patient.volume, [_atlas(coarse_patient)])

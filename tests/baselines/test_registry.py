@@ -2,56 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass
-from types import ModuleType
-
 import pytest
-import torch
 
 from hierbmd.baselines import registry
 from hierbmd.cli.main import main
-from hierbmd.data.card import BASELINE, ModelCard
-from hierbmd.data.density import Bmd
 from hierbmd.errors import BadConfig, WrongWeights
-from hierbmd.io.dataset import read_dataset
-from hierbmd.io.weights import read_card, write_weights
-from hierbmd.options import option
-from hierbmd.predict import Prediction, load_network_predictor, load_predictor
-
-
-@dataclass(frozen=True)
-class Options:
-    """Says one value of everybody."""
-
-    value_g_cm2: float = option("what it says, g/cm2")
-    steps: int = option("how many steps it shows", 1)
-
-
-@dataclass(frozen=True)
-class Constant:
-    card: ModelCard
-
-    def predict_half(self, half):
-        return Prediction(None, Bmd(self.card.network["value_g_cm2"], self.card.region, half.side), None)
-
-
-def fit(data, out, options, *, progress=registry.silent):
-    here = read_dataset(data).card
-    with progress("steps") as report:
-        report(options.steps, options.steps)
-    network = {"value_g_cm2": options.value_g_cm2}
-    card = ModelCard(BASELINE, (here.region,), network, here.frame, here.material, here.region, baseline="constant")
-    return write_weights(out, {"nothing": torch.zeros(1)}, card)
-
-
-@pytest.fixture
-def constant(monkeypatch):
-    """The registry with one more baseline, `constant`."""
-    module = ModuleType("made_up_baseline")
-    module.Options, module.fit, module.load = Options, fit, lambda folder: Constant(read_card(folder))
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(registry.BASELINES, "constant", module.__name__)
+from hierbmd.io.weights import read_card
+from hierbmd.predict import load_network_predictor, load_predictor
 
 
 @pytest.mark.usefixtures("constant")
@@ -89,11 +46,10 @@ def test_a_name_that_there_is_not_is_refused_and_the_nearest_named(capsys):
         registry.baseline("nobody")
 
 
-@pytest.mark.usefixtures("constant")
 def test_weights_of_another_baseline_or_of_none_are_refused_with_both_shown(
-    hip_dataset, tmp_path, monkeypatch, tiny_runs
+    constant, hip_dataset, tmp_path, monkeypatch, tiny_runs
 ):
-    fit(hip_dataset, tmp_path / "run", Options(0.8))
+    constant.fit(hip_dataset, tmp_path / "run", constant.Options(0.8))
     monkeypatch.delitem(registry.BASELINES, "constant")
     with pytest.raises(WrongWeights, match="weights of baseline 'constant'"):
         load_predictor(tmp_path / "run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 
 import pytest
@@ -42,6 +43,7 @@ def test_samples_are_nested_and_keep_the_test_patients(hip_dataset, tmp_path):
     assert (small.load(small.records[0]).radiograph == whole.load(whole.records[0]).radiograph).all()
 
 
+@pytest.mark.usefixtures("constant")
 def test_leaves_the_contract_and_resumes(hip_dataset, tmp_path):
     options = quick(tmp_path / "study", hip_dataset)
     study.study(options)
@@ -70,6 +72,16 @@ def test_leaves_the_contract_and_resumes(hip_dataset, tmp_path):
     assert {p: p.stat().st_mtime_ns for p in (options.out / "runs").rglob("*") if p.is_file()} == before
     again = json.loads((options.out / "metrics.json").read_text())
     assert {**again, "seconds": 0} == {**metrics, "seconds": 0}
+    # A baseline that is added trains itself alone, at every size, and stands in every table.
+    study.study(dataclasses.replace(options, baselines=("constant",)))
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    added = json.loads((options.out / "metrics.json").read_text())
+    assert added["systems"].keys() - metrics["systems"].keys() == {"constant"}
+    assert added["systems"]["hierarchical"] == metrics["systems"]["hierarchical"]
+    assert added["systems"]["constant"]["rmse_g_cm2"] > 0
+    assert added["paired"]["constant"]["rmse_g_cm2"]["high"] is not None
+    assert {p["patients"] for p in added["learning_curve"] if p["system"] == "constant"} == {5, 10}
+    assert "constant" in (options.out / "report.html").read_text()
 
 
 def test_what_cannot_be_studied_is_refused(tmp_path, capsys):
@@ -77,5 +89,7 @@ def test_what_cannot_be_studied_is_refused(tmp_path, capsys):
     assert "at least 4 patients" in capsys.readouterr().err
     with pytest.raises(BadConfig, match=r"known: hierarchical\.decompose"):
         study.Options(out=tmp_path, overlays=("hierarchical.regres=x",))
+    with pytest.raises(BadConfig, match="no such baseline: nobody"):
+        study.Options(out=tmp_path, baselines=("nobody",))
     with pytest.raises(BadConfig, match="three stages"):
         study.Options(out=tmp_path, epochs=(1, 2))

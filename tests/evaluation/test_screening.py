@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from hierbmd.evaluation.estimate import Undefined
-from hierbmd.evaluation.screening import auc_delong, screening, youden_threshold
+from hierbmd.evaluation.screening import auc_delong, screening, sensitivity_threshold, youden_threshold
 
 
 def delong_naive(score, positive):
@@ -91,3 +91,13 @@ def test_shares_of_nobody_are_undefined():
     without = screening([0.9, 0.5], [False, True], threshold_g_cm2=None, no_threshold="one class in training")
     assert without.sensitivity.reason == "one class in training"
     assert without.auc.value == 1.0
+
+
+def test_the_threshold_for_a_sensitivity_is_the_lowest_that_reaches_it():
+    predicted = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.65, 0.95])
+    positive = np.array([True, True, True, True, False, False, False])
+    assert [sensitivity_threshold(predicted, positive, s) for s in (0.25, 0.26, 0.75, 0.9)] == [0.5, 0.6, 0.7, 0.8]
+    found = screening(predicted, positive, threshold_g_cm2=0.7)
+    assert (found.sensitivity.value, found.called.value) == pytest.approx((0.75, 4 / 7))
+    with pytest.raises(Undefined, match="no training patient has the condition"):
+        sensitivity_threshold(predicted, ~positive & positive, 0.9)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
-from hierbmd.training.readout import fit_line
+from hierbmd.training.data import TRAIN, VALIDATION
+from hierbmd.training.readout import fit_line, fit_readout
 from hierbmd.training.stage import Schedule
 
 
@@ -17,6 +21,21 @@ def test_the_line_is_least_squares() -> None:
 def test_a_raw_value_that_does_not_vary_keeps_its_mean() -> None:
     slope, intercept = fit_line(np.full(4, 0.6), np.array([0.7, 0.8, 0.9, 0.8]))
     assert slope * 0.6 + intercept == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("stage", ["synthesize", "regress"])
+def test_every_stage_with_a_value_is_set_right_on_the_training_images_as_they_are(stage: str) -> None:
+    """A network that reads 0.8 of the truth and 0.05 too low; two validation patients are off by 0.02 and 0.03."""
+    true = {TRAIN: [0.5, 0.7, 0.9, 1.2], VALIDATION: [0.6, 1.0]}
+    wrong = {TRAIN: np.zeros(4), VALIDATION: np.array([0.02, -0.03])}
+    data = SimpleNamespace(
+        real=lambda split: [SimpleNamespace(bmd_g_cm2=x, subject=f"{split}{x}") for x in true[split]],
+        plain_loader=lambda split: [{"radiograph": torch.tensor(0.8 * (np.array(true[split]) + wrong[split]) - 0.05)}],
+    )
+    module = SimpleNamespace(stage=stage, device="cpu", eval=lambda: None, bmd_of=lambda pixels: (pixels, None))
+    readout = fit_readout(module, data)  # type: ignore[arg-type]
+    assert (readout.slope, readout.intercept) == pytest.approx((1 / 0.8, 0.05 / 0.8))
+    assert readout.interval_g_cm2 == pytest.approx(0.03)
 
 
 def test_the_schedule_rises_falls_and_ends_at_zero() -> None:

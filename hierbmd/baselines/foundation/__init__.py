@@ -54,7 +54,7 @@ class Options:
     lora_targets: tuple[str, ...] = option("names of the layers to adapt; queries and values without it", ())
     batch_size: int = option("images a step", 16)
     seed: int = option("seed of the weights that are drawn, the order and the augmentation", 0)
-    loop: LoopOptions = field(default_factory=lambda: LoopOptions(epochs=20), metadata=part(only=_LOOP))
+    loop: LoopOptions = field(default_factory=lambda: LoopOptions(epochs=30, patience=10), metadata=part(only=_LOOP))
 
     def __post_init__(self) -> None:
         weights = (self.class_weight, self.bmd_weight)
@@ -82,6 +82,13 @@ def fit(data: Path, out: Path, options: Options, *, progress: Progress = silent)
     return fit_foundation(data, out, options, progress=progress)
 
 
+def require() -> None:
+    """MissingExtra without transformers, peft and captum."""
+    from hierbmd.baselines.foundation.base import require_extra
+
+    require_extra()
+
+
 def load(folder: Path) -> Predictor:
     """The trained model in a folder, adapters and head on their base model, on the CPU.
 
@@ -94,5 +101,5 @@ def load(folder: Path) -> Predictor:
 
 def study_options(part: StudyPart) -> Options:
     """What a study trains: LoRA on the small random backbone, for no weights come with the package."""
-    epochs = 1 if part.quick else 20
-    return Options(seed=part.seed, loop=LoopOptions(epochs=epochs))
+    options = Options(seed=part.seed)
+    return replace(options, loop=replace(options.loop, epochs=1)) if part.quick else options
