@@ -24,13 +24,13 @@ from hierbmd.io.tables import write_table
 from hierbmd.io.tasks import digest, fingerprint, only_one, read_result, write_result
 from hierbmd.options import option, part
 from hierbmd.pairing.options import RowOptions
-from hierbmd.pairing.tables import Cohort, Task, review_pictures
+from hierbmd.pairing.tables import Cohort, Task, quality_pictures, review_pictures
 from hierbmd.parallel import in_processes, on_cluster
 
 if TYPE_CHECKING:
     from hierbmd.pairing.make import Registrar
 
-VERSION = 3
+VERSION = 4
 REFUSAL_COLUMNS = ("subject", "side", "stage", "error_class", "reason", "line")
 _TASKS = "tasks"
 
@@ -175,6 +175,7 @@ def _stored(out: Path, task: Task) -> Any | None:
         return None
     images = [pair_path(out, pair["pair_id"]) for pair in result["pairs"]]
     images += [out / picture for review in result["reviews"] for picture in review_pictures(review)]
+    images += [out / picture for picture in quality_pictures(result)]
     return result if all(image.is_file() for image in images) else None
 
 
@@ -222,6 +223,7 @@ def _do(task: Task, *, out: Path, options: PrepareOptions, registrar: Registrar 
 def _assemble(out: Path, cohort: Cohort, options: PrepareOptions, kept: int) -> Prepared:
     """Write the tables and the review page from the tasks' results, the data set's card last."""
     from hierbmd.pairing.files import qc_columns
+    from hierbmd.report.quality import write_quality_page
     from hierbmd.report.review import write_review_page
 
     decisions = cohort.decisions
@@ -232,6 +234,7 @@ def _assemble(out: Path, cohort: Cohort, options: PrepareOptions, kept: int) -> 
     _remove_stale(out, cohort)
     if any(cohort.reviews()):
         write_review_page(out, cohort.entries(out, region), simulated=cohort.simulated)
+    write_quality_page(out, cohort.quality_entries(out), simulated=cohort.simulated)
     if not records:
         first = refusals[0]["reason"] if refusals else "no row"
         raise BadManifest("not one pair could be made", where=out / "refusals.csv", mend=f"the first: {first}")
@@ -244,7 +247,11 @@ def _remove_stale(out: Path, cohort: Cohort) -> None:
     """Images of pairs that an earlier run made and this one refused, or that left the manifest."""
     pair_ids = {pair["pair_id"] for _, pair in cohort.pairs()}
     pictures = {Path(name).stem for _, review in cohort.reviews() for name in review_pictures(review)}
-    for folder, suffix, ours in (("pairs", ".npz", pair_ids), ("qc", ".png", pair_ids), ("review", ".png", pictures)):
+    quality = {Path(name).stem for result in cohort.results.values() for name in quality_pictures(result)}
+    for folder, suffix, ours in (
+        *(("pairs", ".npz", pair_ids), ("qc", ".png", pair_ids)),
+        *(("review", ".png", pictures), ("quality", ".png", quality)),
+    ):
         for path in (out / folder).glob(f"*{suffix}"):
             if path.stem not in ours:
                 path.unlink(missing_ok=True)

@@ -596,3 +596,40 @@ def test_a_review_picture_that_is_gone_is_made_again(two, tmp_path):
     prepare(two, out, OPTIONS, registrar=registrar)
     assert picture.read_bytes() == drawn
     assert len(list((out / "review").iterdir())) == 4
+
+
+def test_the_quality_page_shows_every_row_the_worst_first_and_names_nobody(two, tmp_path, coarse_patient):
+    """A hip that registration lost is measured and shown all the same; a row that cannot be read stands first."""
+    rows = [
+        {"subject": "Miller", "radiograph": "a.dcm", "split": "train"},
+        {"subject": "Meyer", "radiograph": "b.dcm", "calibration": "internal.json"},
+        {"subject": "Smith", "radiograph": "b.dcm", "labels": "broken.nii.gz"},
+    ]
+    internal = dataclasses.replace(coarse_patient.calibration, method="internal", notes=("internal calibration",))
+    write_calibration(two.parent / "internal.json", internal)
+    out = tmp_path / "out"
+    registrar = TruePoses(lost=("femur_left",))
+    prepare(_manifest(two.parent, *rows), out, OPTIONS, registrar=registrar)
+    page = (out / "quality.html").read_text()
+    heads = re.findall(r"<h2[^>]*>(.*?)</h2>", page)
+    assert heads[0] == "line 4 of the manifest"
+    assert set(heads) == {f"line {n} of the manifest" for n in (2, 3, 4)}
+    assert not any(name in page for name in ("Miller", "Meyer", "Smith"))
+    assert page.count("refused: ") == 3
+    assert "SIMULATED" in page
+    assert "Research use only" in page
+    assert "INTERNAL" in page
+    assert page.count("data:image/jpeg") == 2 * (1 + 2 + 1)
+    assert len(list((out / "quality").glob("*.png"))) == 2 * (1 + 2)
+    hip = measure_hip(coarse_patient.volume, coarse_patient.labels, Side.LEFT, coarse_patient.calibration)
+    assert page.count(f"{hip.regions['femoral_neck'].bmd.bmd_g_cm2:.3f} g/cm2") == 2
+    # What came of the internally calibrated CT says so wherever it goes.
+    sources = {record.subject: record.bmd_source for record in read_dataset(out).records}
+    assert sources == {"Miller": "qct", "Meyer": "qct (internal calibration)"}
+    assert {row["subject"]: row["calibration"] for row in _table(out / "qc.csv")}["Meyer"] == "internal"
+    # A picture that is gone is made again, a row's that is gone goes.
+    (out / "quality" / "Miller_labels.png").unlink()
+    assert prepare(_manifest(two.parent, *rows[:2]), out, OPTIONS, registrar=registrar).kept_tasks == 1
+    assert (out / "quality" / "Miller_labels.png").is_file()
+    prepare(_manifest(two.parent, rows[0]), out, OPTIONS, registrar=registrar)
+    assert not list((out / "quality").glob("Meyer*"))

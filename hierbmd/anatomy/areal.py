@@ -79,6 +79,10 @@ class MeasuredSite(Protocol):
         """Every region by name."""
 
     @property
+    def axes(self) -> Positioned:
+        """The standard view that the regions are measured at."""
+
+    @property
     def target(self) -> str:
         """The region that is asked for."""
 

@@ -30,6 +30,11 @@ of water, and within a few per cent of it for K2HPO4 by the Mindways equation; o
 
 _ZERO_HU = 40.0
 _SLOPE_SE_SHARE = 0.02
+
+_SCANNER_SHARE = 0.0015
+"""What the rods' residuals do not show of a slope's error, one standard deviation: kernel, cupping and drift move all
+rods alike (docs/benchmarks/calibration.md: SD of the slope's error 0.07 to 0.16 %)."""
+
 _LEAST_SPAN_SHARE = 0.4
 _DRIFT_PERCENT, _DRIFT_HU, _DRIFT_SURE = 3.0, 20.0, 3.0
 
@@ -115,12 +120,12 @@ def _in_tissue(phantom: Phantom, coefficients: Floats, covariance: Floats) -> _L
 
 
 def _uncertainty(line: _Line, freedom: int) -> Uncertainty:
-    """Errors of slope = 1 / per_mg and intercept = -zero / per_mg, to first order."""
-    slope_se = float(np.sqrt(line.covariance[0, 0])) * line.slope**2
+    """Errors of slope = 1 / per_mg and intercept = -zero / per_mg, to first order; the slope's with the scanner's."""
+    fitted_se, of_scanner = float(np.sqrt(line.covariance[0, 0])) * line.slope**2, _SCANNER_SHARE * line.slope
     gradient = np.array([line.zero_hu * line.slope**2, -line.slope])
     intercept_se = float(np.sqrt(gradient @ line.covariance @ gradient))
-    half = float(stats.t.ppf(0.975, freedom)) * slope_se
-    return Uncertainty(slope_se, intercept_se, line.slope - half, line.slope + half)
+    half = float(np.hypot(stats.t.ppf(0.975, freedom) * fitted_se, stats.norm.ppf(0.975) * of_scanner))
+    return Uncertainty(float(np.hypot(fitted_se, of_scanner)), intercept_se, line.slope - half, line.slope + half)
 
 
 def _require_span(phantom: Phantom, density: Floats, read: NDArray[np.bool_]) -> None:

@@ -53,7 +53,9 @@ class Options(RadiographFlags):
     """Training pairs from a manifest: calibrate, measure, register, project. Resumable; refusals are recorded."""
 
     manifest: Path = option("CSV: subject, ct, labels, radiograph, view, side, ... (see docs)", positional=True)
-    out: Path = option("folder for the data set: dataset.json, pairs.csv, pairs/, qc.csv, refusals.csv, review.html")
+    out: Path = option(
+        "folder for the data set: dataset.json, pairs.csv, pairs/, qc.csv, quality.html, review.html ..."
+    )
     slope: float | None = option("A of rho = A*HU + B in mg/cm3, for rows without a calibration file", None)
     intercept: float | None = option("B of rho = A*HU + B in mg/cm3, for rows without a calibration file", None)
     material: Literal["HA", "K2HPO4"] = option("what --slope and --intercept are calibrated to", "HA")
@@ -77,6 +79,7 @@ def run(options: Options) -> int:
     print(f"{done.pairs} pairs, {done.refusals} refusals{kept}: {options.out}", file=sys.stderr)
     if done.stale_decisions:
         print(f"{done.stale_decisions} decisions are on pairs that are not of this run", file=sys.stderr)
+    print(f"calibrations, labels, regions: {options.out / 'quality.html'}", file=sys.stderr)
     print(f"accept or reject them: {options.out / 'review.html'}", file=sys.stderr)
     if done.refusals:
         print(f"why: {options.out / 'refusals.csv'}", file=sys.stderr)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -131,11 +131,12 @@ class Refused:
 
 @dataclass(frozen=True)
 class RadiographPairs:
-    """What one radiograph gave: its pairs, the sides refused, and every bone's registration by its name."""
+    """What one radiograph gave: its pairs, the sides refused, every bone's registration by its name, all measured."""
 
     made: list[MadePair]
     refused: list[Refused]
     found: Mapping[str, BoneRegistration]
+    measured: Mapping[Side, MeasuredSite] = field(default_factory=dict)
 
 
 Registrar = Callable[..., Mapping[str, BoneRegistration]]
@@ -180,7 +181,7 @@ def make_pairs(
             reason = "; ".join(f"{bone}: {result.outcome.value}" for bone, result in lost.items())
             refused.append(Refused(side, "register", next(iter(lost.values())).outcome.name, reason))
     made += _each(usable, "project", refused, one).values()
-    return RadiographPairs(made, refused, found)
+    return RadiographPairs(made, refused, found, measured)
 
 
 def _measured(patient: Patient, side: Side, options: PairingOptions) -> MeasuredSite:

@@ -25,6 +25,7 @@ from hierbmd.pairing.jitter import jittered
 from hierbmd.pairing.labels import row_labels
 from hierbmd.pairing.make import Patient, Registrar, make_pairs
 from hierbmd.pairing.options import JitterOptions, RowOptions
+from hierbmd.pairing.quality import write_quality
 from hierbmd.pairing.review import Seen, write_review
 from hierbmd.registration.patient import register_bones
 from hierbmd.registration.start import start_geometry
@@ -65,7 +66,8 @@ def make_row(
     shown = [side for side in sides if site.label(site.bones[-1], side) in given.found]
     reviews = [write_review(out, _pair_id(key, side), side, seen) for side in shown]
     refused = [dataclasses.asdict(one) for one in (*given.refused, *more.refused)]
-    return {"pairs": pairs, "refusals": refused, "reviews": reviews}
+    quality = write_quality(out, key, patient, given.measured, target=options.pairing.region.region)
+    return {"pairs": pairs, "refusals": refused, "reviews": reviews, "quality": quality}
 
 
 def _pair_id(key: str, side: Side) -> str:

@@ -16,6 +16,7 @@ from hierbmd.errors import Uncalibrated
 from hierbmd.geometry import Side, View
 from hierbmd.io.decisions import Decision, decision_key
 from hierbmd.pairing.options import PairingOptions
+from hierbmd.report.quality import QualityEntry
 from hierbmd.report.review import Entry
 
 _TRUE = ("1", "true", "yes")
@@ -40,6 +41,12 @@ class Task:
 def review_pictures(review: Mapping[str, Any]) -> list[str]:
     """The pictures that a stored review names, relative to the data set's folder."""
     return [bone["picture"] for bone in review["bones"].values() if bone["picture"]]
+
+
+def quality_pictures(result: Mapping[str, Any]) -> list[str]:
+    """The pictures that a stored result names for the quality page, relative to the data set's folder."""
+    quality = result.get("quality")
+    return [] if quality is None else [*quality["pictures"].values(), *(side["picture"] for side in quality["sides"])]
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,25 @@ class Cohort:
             )
         return entries
 
+    def quality_entries(self, out: Path) -> list[QualityEntry]:
+        """What the quality page shows: every row, whatever came of it."""
+        entries = []
+        for task in self.tasks:
+            result = self.results[task.key]
+            own = [pair for pair in result["pairs"] if not pair["record"]["synthetic"]]
+            labels = {name: value for pair in own for name, value in pair["quality"].items() if "labels" in name}
+            entries.append(
+                QualityEntry(
+                    source=f"line {task.row.line} of the manifest",
+                    refused=[refusal["reason"] for refusal in result["refusals"] if refusal["stage"] != "jitter"],
+                    quality=result.get("quality"),
+                    labels=labels,
+                    folder=out,
+                    pairs={pair["record"]["side"]: _picture(out, pair) for pair in own},
+                )
+            )
+        return entries
+
     def card(self, records: Sequence[PairRecord], options: PairingOptions) -> DatasetCard:
         """What holds for all pairs; Uncalibrated where HA and K2HPO4 meet."""
         materials = {pair["material"] for _, pair in self.pairs()}
@@ -166,6 +192,11 @@ class Cohort:
                 what["reason"] = f"the same pixels under two patients: {names} (keep one of them)"
                 leaked |= {r.pair_id: {"subject": r.subject, "side": r.side.value, **what} for r in group}
         return leaked
+
+
+def _picture(out: Path, pair: Mapping[str, Any]) -> Path | None:
+    """A pair's picture, None where the radiograph carries burned-in annotation."""
+    return None if pair["record"]["burned_in_annotation"] else out / "qc" / f"{pair['pair_id']}.png"
 
 
 def _with_row(stored: Mapping[str, Any], row: ManifestRow, splits: Mapping[str, str]) -> PairRecord:

@@ -149,7 +149,7 @@ def _of_tissues(volume: Volume, calibration: Calibration) -> Figure:
         for name, hu, tissue in zip(names, read, calibration.tissues, strict=True)
     ]
     off.set_yticks(range(len(names)), labels)
-    off.set(xlabel="read less expected, over what people differ by", xlim=(-3.2, 3.2))
+    off.set(xlabel="read less expected, in tolerances", xlim=(-3.2, 3.2))
     return figure
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -17,6 +15,7 @@ from hierbmd.io.decisions import ACCEPT, REJECT, VERSION, Decision
 from hierbmd.io.tables import write_table
 from hierbmd.report.curves import curves
 from hierbmd.report.frame import banners, resource
+from hierbmd.report.pictures import jpeg_file
 from hierbmd.report.words import figure, number, table
 
 PAGE_FILE, TABLE_FILE = "review.html", "review.csv"
@@ -30,8 +29,6 @@ REASONS = (
 """What the keys 1 to 4 reject for."""
 
 _COLUMNS = ("place", "whose", "title", "source", "doubt", "decision", "reason", "key")
-_HEIGHT_PX = 440
-_JPEG_QUALITY = 82
 _STANDARD_ERRORS = {
     "in_plane_mm": ("in plane, over the surface", "mm"),
     "tx_mm": ("along columns", "mm"),
@@ -133,7 +130,7 @@ def _bone(name: str, bone: Mapping[str, Any], picture: Path | None) -> str:
         shown = '<p class="withheld">Image withheld: the radiograph carries burned-in annotation.</p>'
     else:
         alt = f"The radiograph around the {title} with the projected outline on it; tiles of radiograph and projection."
-        shown = figure(_jpeg(picture), alt=alt)
+        shown = figure(jpeg_file(picture), alt=alt)
     state = "converged" if bone["outcome_code"] == "converged" else "lost"
     agreeing = f"; {bone['agreeing_starts']} of {bone['start_count']} starts agree" if bone["start_count"] else ""
     errors = bone["uncertainty"]
@@ -148,18 +145,3 @@ def _bone(name: str, bone: Mapping[str, Any], picture: Path | None) -> str:
 
 def _error(value: float | None, unit: str) -> str:
     return "not determined" if value is None else f"{value:.2f} {unit}"
-
-
-def _jpeg(path: Path) -> str:
-    """A picture as a data URI, no higher than the page shows it."""
-    from PIL import Image
-
-    with Image.open(path) as stored:
-        picture = stored.convert("RGB")
-        if picture.height > _HEIGHT_PX:
-            picture = picture.resize(
-                (round(picture.width * _HEIGHT_PX / picture.height), _HEIGHT_PX), Image.Resampling.LANCZOS
-            )
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=_JPEG_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

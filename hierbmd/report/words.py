@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-_DIGITS = {"g/cm2": 3, "%": 1, "dB": 1, "": 3}
+_DIGITS = {"g/cm2": 3, "cm2": 1, "mg/cm3": 1, "%": 1, "dB": 1, "": 3}
 
 
 def number(value: float | None, unit: str = "") -> str:

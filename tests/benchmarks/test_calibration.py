@@ -34,27 +34,26 @@ def test_a_provoked_scan_gives_no_wrong_fit(bench, phantom, kind):
 def test_a_wrong_fit_is_called_wrong(bench):
     """The judge itself: the same fit, its slope 1.5 % off, or its zero 5 mg/cm3 off."""
     from dataclasses import replace
-    from types import SimpleNamespace
 
     from hierbmd.calibration.phantom import calibrate_by_phantom
     from hierbmd.simulation.scanner import scan
 
-    calibration = bench("calibration")
+    calibration, scans = bench("calibration"), bench("calibration_scans")
     rng = np.random.default_rng(3)
-    body = calibration.body_of(rng)
-    options = replace(calibration.options_of("B-MAS200", rng, serial=1), cupping_hu=0.0, fov_mm=450.0)
-    found = scan(SimpleNamespace(body=body.body, density=body.density), options, 1)
+    body = scans.body_of(rng)
+    options = replace(scans.options_of("B-MAS200", rng, serial=1), cupping_hu=0.0, fov_mm=450.0)
+    found = scan(body, options, 1)
     line = calibrate_by_phantom(found.volume, found.phantom.phantom)
-    assert calibration._judged(line, found, found.volume, body)["right"]
+    assert calibration._judged(line, found, body)["right"]
     for wrong in (replace(line, slope=1.015 * line.slope), replace(line, intercept=line.intercept + 7.0)):
-        row = {"outcome": "calibrated", "kind": "", **calibration._judged(wrong, found, found.volume, body)}
+        row = {"outcome": "calibrated", "kind": "", **calibration._judged(wrong, found, body)}
         assert calibration.wrong_fits([row]) == [row]
 
 
 def test_streaks_are_rays_out_of_a_point(bench):
     grid = Grid((60, 50, 4), np.diag([2.0, 2.0, 5.0, 1.0]))
     plain = Volume(np.zeros((60, 50, 4), np.float32), grid)
-    values = bench("calibration").streaked(plain, np.array([60.0, 50.0]), np.random.default_rng(0)).values
+    values = bench("calibration_scans").streaked(plain, np.array([60.0, 50.0]), np.random.default_rng(0)).values
     assert np.ptp(values[..., -1]) > 100.0
     assert not values[..., 0].any() or np.array_equal(values[..., 0], values[..., -1])
 
