@@ -71,6 +71,8 @@ def placings(image: Image, slices: Slices, phantom: Phantom) -> list[Placing]:
     found: list[Placing] = []
     least = max(3, len(rods) // 2)
     for mirrored, (centres, angles) in enumerate(tried):
+        if not len(centres):
+            continue
         places = centres[:, None, :] + _turned(rods, angles, bool(mirrored))
         matched = np.stack(
             [_nearest(circles[rod.diameter_mm], places[:, n]) for n, rod in enumerate(phantom.rods)], axis=1
