@@ -47,7 +47,7 @@ _COMPOSITION = {
 }
 _NEEDED = ("fat", "muscle", "cortical_bone")
 
-_TOLERANCE_HU = {"air": 3.0, "fat": 5.0, "muscle": 8.0, "blood": 8.0}
+_TOLERANCE_HU = {"air": 3.0, "fat": 5.0, "muscle": 12.0, "blood": 10.0}
 _CORTICAL_SHARE = 0.08
 """How much a tissue differs between people from what it reads on average, one standard deviation (choices, unverified):
 HU, and of cortical bone a share of its attenuation, for porosity and partial volume."""

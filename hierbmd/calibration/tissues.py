@@ -22,7 +22,7 @@ Mask = NDArray[np.bool_]
 Values = NDArray[np.float32]
 
 WINDOWS_HU = {
-    "air": (-1060.0, -930.0),
+    "air": (-1018.0, -975.0),
     "fat": (-160.0, -45.0),
     "muscle": (5.0, 120.0),
     "blood": (5.0, 100.0),

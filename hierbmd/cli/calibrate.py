@@ -28,7 +28,7 @@ class Options:
     )
     labels: Path | None = option("with --internal: label map that says where muscle, blood and femora are", None)
     scheme: Path | None = option("JSON {name: id} of the label map; TotalSegmentator v2 without", None)
-    kvp: float | None = option("with --internal: the scan's tube voltage, which makes it surer", None)
+    kvp: float | None = option("with --internal: the scan's tube voltage, where its file does not say it", None)
     slope: float | None = option("A of rho = A*HU + B in mg/cm3", None)
     intercept: float | None = option("B of rho = A*HU + B in mg/cm3", None)
     calibration: Path | None = option("a calibration.json, instead of slope and intercept", None)
@@ -105,10 +105,12 @@ def _measured(volume: Volume, options: Options) -> Calibration:
 
 def _internal(volume: Volume, options: Options) -> Calibration:
     from hierbmd.calibration.internal import calibrate_internally
+    from hierbmd.calibration.source import stated_kvp
     from hierbmd.data.density import Material
     from hierbmd.io.labels import read_labels
 
     labels = None
     if options.labels is not None:
         labels = read_labels(options.labels, scheme=options.scheme, onto=volume.grid)
-    return calibrate_internally(volume, labels, material=Material(options.material), kvp=options.kvp)
+    kvp = options.kvp if options.kvp is not None else stated_kvp(options.ct)
+    return calibrate_internally(volume, labels, material=Material(options.material), kvp=kvp)

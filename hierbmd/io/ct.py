@@ -69,6 +69,18 @@ def read_voxels(path: str | Path, *, kind: str, max_gib: float = guards.DEFAULT_
     raise guards.unreadable(kind, path, "give a DICOM folder, or a .nii, .nii.gz, .mha, .mhd or .nrrd file")
 
 
+def read_kvp(path: str | Path) -> float | None:
+    """The tube voltage that a DICOM series states, kVp; None where it states none, and of any other format."""
+    if not Path(path).is_dir():
+        return None
+    from hierbmd.io import dicom_file
+    from hierbmd.io.dicom_series import find_series
+
+    header = dicom_file.read_dataset(find_series(path).slices[0].path, kind=KIND, pixels=False)
+    value = dicom_file.floats(header, "KVP", 1)
+    return None if value is None or not value[0] > 0 else float(value[0])
+
+
 def _require_millimetres(grid: Grid, path: str | Path) -> None:
     if float(np.max(grid.spacing_mm)) < _SMALLEST_SPACING_MM:
         raise SuspectedUnit(

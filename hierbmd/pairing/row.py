@@ -95,7 +95,7 @@ def _read_patient(row: ManifestRow, options: RowOptions, out: Path) -> tuple[Pat
         raise Uncalibrated("uncalibrated: no calibration for this CT", mend="a calibration column, or --slope")
     volume = read_volume(row.ct, resample_tilt=options.resample_tilt)
     labels, labels_from = row_labels(row, volume, options, out)
-    calibration = calibration_from(source, volume, labels) if source else options.calibration
+    calibration = calibration_from(source, volume, labels, ct=row.ct) if source else options.calibration
     assert calibration is not None
     return Patient(volume, labels, calibration), labels_from
 

@@ -29,7 +29,9 @@ CT_FILTRATION = "3.0 mm Al + 0.2 mm Cu"
 """The tabulated filter nearest to a scanner's: half-value layers of 5.7, 7.0, 7.9 and 8.7 mm Al at 80, 100, 120 and 140
 kVp, those of 3 mm Al + 0.9 mm Ti within 3 %."""
 
-_KVP = (80.0, 140.0)
+CT_KVP = (80.0, 140.0)
+"""Tube voltages that there is a beam for."""
+
 WATER_EQUIVALENT_HU = 0.0
 WATER_READS_MG_CM3 = 1000.0
 """What a phantom's water-equivalent resin reads, and the water that reads 0 HU, on a scale without error."""
@@ -95,7 +97,7 @@ def ct_beam(kvp: float, water_diameter_mm: float) -> CtBeam:
     Its water is the mean chord of a disc, pi/4 of the diameter. The detector weighs photons by their energy: 1.4 mm of
     Gd2O2S absorb nearly all of them (Kalender, Computed Tomography, 2011).
     """
-    if not _KVP[0] <= kvp <= _KVP[1]:
+    if not CT_KVP[0] <= kvp <= CT_KVP[1]:
         raise BadConfig("no CT beam at this voltage", where=f"{kvp:g} kVp", mend="give 80 to 140")
     spectrum = tube_spectrum(kvp, CT_FILTRATION)
     chord_mm = np.pi / 4.0 * water_diameter_mm

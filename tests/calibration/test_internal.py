@@ -17,6 +17,8 @@ from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import TissuesNotFound, Uncalibrated
 from hierbmd.geometry import Grid
 from hierbmd.io.calibration_file import read_calibration, write_calibration
+from hierbmd.io.ct import read_kvp
+from hierbmd.io.dicom_write import CtAcquisition, write_ct_dicom
 from hierbmd.physics.ct_beam import ct_beam, density_lines
 
 NAMES = ("air", "fat", "muscle", "blood", "cortical_bone")
@@ -101,7 +103,7 @@ def test_air_and_blood_may_be_missing_and_are_said_to_be():
 @pytest.mark.parametrize(
     ("off", "why"),
     [
-        ({"muscle": 45.0}, "muscle reads"),
+        ({"muscle": 60.0}, "muscle reads"),
         ({"fat": 30.0, "cortical_bone": 700.0}, "reads|no beam"),
         ({"fat": -45.0}, "reads|no beam"),
         ({"fat": 45.0, "cortical_bone": -800.0}, "reads|no beam"),
@@ -202,3 +204,12 @@ def test_air_that_is_cut_off_is_not_used(body):
     cut = Volume(np.maximum(body.values, -1000.0), body.grid)
     read = read_tissues(cut)
     assert "cut off at -1000" in read.missing["air"]
+
+
+@pytest.mark.parametrize(("stated", "used"), [(120.0, 120.0), (70.0, None), (None, None)])
+def test_the_voltage_that_a_dicom_series_states_is_used(body, tmp_path, stated, used):
+    write_ct_dicom(tmp_path / "series", body, acquisition=CtAcquisition(kvp=stated))
+    assert read_kvp(tmp_path / "series") == stated
+    found = calibration_from("internal", body, ct=tmp_path / "series")
+    assert found == calibrate_internally(body, kvp=used)
+    assert read_kvp(tmp_path / "ct.nii.gz") is None
