@@ -584,6 +584,10 @@ def test_a_radiograph_with_burned_in_annotation_is_on_no_page(two, tmp_path, edi
     assert page.count("Image withheld") == 4
     assert "data:image" not in page
     assert not (out / "review").exists()
+    # The quality page shows what is made of the CT, and no radiograph.
+    page = (out / "quality.html").read_text()
+    assert page.count("withheld") == 2
+    assert page.count("data:image/jpeg") == 1 + 2
 
 
 def test_a_review_picture_that_is_gone_is_made_again(two, tmp_path):
@@ -603,8 +607,9 @@ def test_the_quality_page_shows_every_row_the_worst_first_and_names_nobody(two, 
     rows = [
         {"subject": "Miller", "radiograph": "a.dcm", "split": "train"},
         {"subject": "Meyer", "radiograph": "b.dcm", "calibration": "internal.json"},
-        {"subject": "Smith", "radiograph": "b.dcm", "labels": "broken.nii.gz"},
+        {"subject": "Smith", "radiograph": "b.dcm", "labels": "Smith.nii.gz"},
     ]
+    shutil.copy(two.parent / "broken.nii.gz", two.parent / "Smith.nii.gz")
     internal = dataclasses.replace(coarse_patient.calibration, method="internal", notes=("internal calibration",))
     write_calibration(two.parent / "internal.json", internal)
     out = tmp_path / "out"
@@ -616,6 +621,7 @@ def test_the_quality_page_shows_every_row_the_worst_first_and_names_nobody(two, 
     assert set(heads) == {f"line {n} of the manifest" for n in (2, 3, 4)}
     assert not any(name in page for name in ("Miller", "Meyer", "Smith"))
     assert page.count("refused: ") == 3
+    assert "the row&#x27;s labels" in page
     assert "SIMULATED" in page
     assert "Research use only" in page
     assert "INTERNAL" in page

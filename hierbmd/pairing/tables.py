@@ -130,7 +130,11 @@ class Cohort:
             entries.append(
                 QualityEntry(
                     source=f"line {task.row.line} of the manifest",
-                    refused=[refusal["reason"] for refusal in result["refusals"] if refusal["stage"] != "jitter"],
+                    refused=[
+                        _without_names(refusal["reason"], task.row)
+                        for refusal in result["refusals"]
+                        if refusal["stage"] != "jitter"
+                    ],
                     quality=result.get("quality"),
                     labels=labels,
                     folder=out,
@@ -192,6 +196,15 @@ class Cohort:
                 what["reason"] = f"the same pixels under two patients: {names} (keep one of them)"
                 leaked |= {r.pair_id: {"subject": r.subject, "side": r.side.value, **what} for r in group}
         return leaked
+
+
+def _without_names(reason: str, row: ManifestRow) -> str:
+    """A refusal's reason for a page that names no patient: files go by their columns."""
+    files = {"ct": row.ct, "labels": row.labels, "radiograph": row.radiograph, "calibration": row.calibration}
+    for column, path in files.items():
+        if path is not None:
+            reason = reason.replace(str(path), f"the row's {column}")
+    return reason.replace(row.subject, "the patient")
 
 
 def _picture(out: Path, pair: Mapping[str, Any]) -> Path | None:
