@@ -67,7 +67,7 @@ def make_row(
     reviews = [write_review(out, _pair_id(key, side), side, seen) for side in shown]
     refused = [dataclasses.asdict(one) for one in (*given.refused, *more.refused)]
     quality = write_quality(out, key, patient, given.measured, target=options.pairing.region.region)
-    return {"pairs": pairs, "refusals": refused, "reviews": reviews, "quality": quality}
+    return {"pairs": pairs, "refusals": refused, "reviews": reviews, "quality": {**quality, "labels": labels_from}}
 
 
 def _pair_id(key: str, side: Side) -> str:

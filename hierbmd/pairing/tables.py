@@ -126,7 +126,6 @@ class Cohort:
         for task in self.tasks:
             result = self.results[task.key]
             own = [pair for pair in result["pairs"] if not pair["record"]["synthetic"]]
-            labels = {name: value for pair in own for name, value in pair["quality"].items() if "labels" in name}
             entries.append(
                 QualityEntry(
                     source=f"line {task.row.line} of the manifest",
@@ -136,7 +135,6 @@ class Cohort:
                         if refusal["stage"] != "jitter"
                     ],
                     quality=result.get("quality"),
-                    labels=labels,
                     folder=out,
                     pairs={pair["record"]["side"]: _picture(out, pair) for pair in own},
                 )

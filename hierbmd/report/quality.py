@@ -25,15 +25,14 @@ _WHAT = {
 class QualityEntry:
     """What the page shows of one row: `quality` as `pairing.quality` left it, None for a row refused before that.
 
-    `source` says where it comes from and tells no patient; `refused` why sides are no pairs; `labels` what is known of
-    where the labels come from; `folder` is what pictures' names are relative to, and `pairs` are the pictures of the
-    pairs that came of it, None for one that is withheld.
+    `source` says where it comes from and tells no patient; `refused` why sides are no pairs; `folder` is what
+    pictures' names are relative to, and `pairs` are the pictures of the pairs that came of it, None for one that is
+    withheld.
     """
 
     source: str
     refused: Sequence[str]
     quality: Mapping[str, Any] | None
-    labels: Mapping[str, Any]
     folder: Path
     pairs: Mapping[str, Path | None]
 
@@ -71,7 +70,9 @@ def _article(entry: QualityEntry) -> str:
         return listed
     pictures = entry.quality["pictures"]
     shown = [figure(jpeg_file(entry.folder / path), alt=_WHAT[what]) for what, path in pictures.items()]
-    return listed + _line(entry.quality["calibration"]) + "".join(shown) + _labels(entry.labels) + _sides(entry)
+    return (
+        listed + _line(entry.quality["calibration"]) + "".join(shown) + _labels(entry.quality["labels"]) + _sides(entry)
+    )
 
 
 def _line(line: Mapping[str, Any]) -> str:
