@@ -32,7 +32,6 @@ STYLE: Any = {
 """How every plot of a report looks."""
 _WINDOW_PERCENTILES = (1.0, 99.5)
 """What a radiograph is windowed to for the eye."""
-_JPEG_QUALITY = 82
 _TOP_PERCENTILE = 99.5
 """Where the colours of areal densities end."""
 _BONE_FROM_G_CM2 = 0.05
@@ -42,20 +41,6 @@ _BONE_FROM_G_CM2 = 0.05
 def png_file(path: Path) -> str:
     """A PNG file as a data URI."""
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
-def jpeg_file(path: Path, *, height_px: int = 440) -> str:
-    """A picture file as a JPEG data URI, no higher than a page shows it."""
-    from PIL import Image as Pillow
-
-    with Pillow.open(path) as stored:
-        picture = stored.convert("RGB")
-        if picture.height > height_px:
-            size = (round(picture.width * height_px / picture.height), height_px)
-            picture = picture.resize(size, Pillow.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=_JPEG_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def radiograph(pixels: Image, *, pixel_mm: tuple[float, float]) -> str:

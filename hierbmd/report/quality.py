@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hierbmd.data.density import RESEARCH_USE_ONLY
+from hierbmd.report.embedded import jpeg_file
 from hierbmd.report.frame import write_page
-from hierbmd.report.pictures import jpeg_file
 from hierbmd.report.words import figure, number, table
 
 PAGE_FILE = "quality.html"

@@ -14,8 +14,8 @@ from hierbmd.io.atomic import atomic_path
 from hierbmd.io.decisions import ACCEPT, REJECT, VERSION, Decision
 from hierbmd.io.tables import write_table
 from hierbmd.report.curves import curves
+from hierbmd.report.embedded import jpeg_file
 from hierbmd.report.frame import banners, resource
-from hierbmd.report.pictures import jpeg_file
 from hierbmd.report.words import figure, number, table
 
 PAGE_FILE, TABLE_FILE = "review.html", "review.csv"
