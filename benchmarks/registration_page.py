@@ -53,8 +53,9 @@ from starts that are in no other table; the best (most successes, then least tim
 
 """
 
-_STEPS = """A step of each loop, median of three, and what it comes to: the loops go the same way on the same images, so
-that the steps are those which the loop takes with our projector from starts of size 5, median of the successful ones.
+_STEPS = """A step of each loop (image, loss, gradient, Adam), median of three, and, where they were counted, what it comes
+to: the loops go the same way on the same images, so the steps are those that the loop takes with our projector from
+starts of size 5, median of the successful ones.
 
 """
 
@@ -234,7 +235,7 @@ def _speed(found: dict[str, Part]) -> str:
 def _steps(found: dict[str, Part]) -> str:
     rows = found["steps"]["rows"]
     own = {row["pixels"]: row["step_s"] for row in rows if row["system"].startswith("our")}
-    groups = _by(found["starts"]["rows"], "pixels", "size", "system")
+    groups = _by(found["starts"]["rows"] if "starts" in found else [], "pixels", "size", "system")
     head = ["pixels", "loop", "CPU s a step", "x our projector's", "steps to success", "so CPU s", "x ours"]
     cells = []
     for row in rows:
@@ -289,7 +290,7 @@ _FILES = ("acceptance", "pair", "pair_depth", "coverage", "steps", "rates", "sta
 _SECTIONS: tuple[tuple[str, tuple[str, ...], Callable[[dict[str, Part]], str]], ...] = (
     ("Random poses of a real CT", ("acceptance",), _acceptance),
     ("Speed beside the peers", ("starts",), _speed),
-    ("A step of the loops", ("starts", "steps"), _steps),
+    ("A step of the loops", ("steps",), _steps),
     ("Capture range", ("starts",), _capture),
     ("Learning rates of the loops", ("rates",), _rates),
     ("Intervals", ("acceptance",), _coverage),
