@@ -53,9 +53,9 @@ from starts that are in no other table; the best (most successes, then least tim
 
 """
 
-_STEPS = """A step of each loop (image, loss, gradient, Adam), median of three, and, where they were counted, what it comes
-to: the loops go the same way on the same images, so the steps are those that the loop takes with our projector from
-starts of size 5, median of the successful ones.
+_STEPS = """A step of each loop (image, loss, gradient, Adam), median of three, and, where they were counted, what it
+comes to: the loops go the same way on the same images, so the steps are those that the loop takes with our projector
+from starts of size 5, median of the successful ones.
 
 """
 
