@@ -60,6 +60,7 @@ def test_the_inserts_are_found_and_read_within_30_hu(scan):
         assert low - WITHIN_HU < hu < high + WITHIN_HU, name
 
 
+@pytest.mark.slow
 def test_the_module_turned_by_one_insert_is_another_one(scan):
     """Inserts in the wrong order: every circle is there, and what they read does not rise as it should."""
     turned = catphan(lambda angle: angle + 60.0)
@@ -71,6 +72,7 @@ def test_the_module_turned_by_one_insert_is_another_one(scan):
     assert hu == pytest.approx([nominal for _, _, nominal, _ in INSERTS], abs=WITHIN_HU)
 
 
+@pytest.mark.slow
 def test_a_density_phantom_is_not_seen_in_it(scan):
     from hierbmd.data.phantoms import phantom_of_name
 
