@@ -27,9 +27,9 @@ def hip(low_dataset: Path) -> tuple[torch.Tensor, np.ndarray]:
 def test_integrated_gradients_of_a_model_that_is_made_to_look(hip: Any, where: str, iou: float) -> None:
     image, bone = hip
     mask = torch.from_numpy(bone if where == "bone" else ~bone)
-    found = integrated_gradients(lambda x: ((x * mask) ** 2).sum((1, 2, 3)), image)
+    found = integrated_gradients(lambda x: -((x * mask) ** 2).sum((1, 2, 3)), image)
     assert saliency_iou(found[0], bone) == iou
-    # Completeness: what the pixels add is the score itself; of a square the gradient's integral is its value.
+    # Completeness: what the pixels add is the score itself, whatever its sign; of a square the integral is its value.
     assert np.allclose(found[0], (image[0, 0] * mask).numpy() ** 2, rtol=1e-4)
 
 

@@ -47,6 +47,9 @@ def test_what_is_cut_off_has_no_saliency() -> None:
     back = _processing("crop").back(torch.ones(1, 1, 4, 4), (64, 32))
     assert back[0, 0, :14].abs().max() == 0
     assert back[0, 0, 24:40].min() == pytest.approx(1.0)
+    wide = _processing("crop").back(torch.ones(1, 1, 4, 4), (32, 64))
+    assert wide[0, 0, :, :14].abs().max() == 0
+    assert wide[0, 0, :, 24:40].min() == pytest.approx(1.0)
 
 
 def test_values_are_clipped_then_normalised_by_channel() -> None:
