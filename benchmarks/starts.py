@@ -214,7 +214,7 @@ def best_of(rows: list[Row]) -> tuple[tuple[float, float], str]:
         good = [one for one in times if one is not None]
         return len(good), -float(np.median(good)) if good else 0.0
 
-    first, second, loss = max({(*row["key"][4], row["key"][5]) for row in rows}, key=merit)
+    first, second, loss = max(sorted({(*row["key"][4], row["key"][5]) for row in rows}), key=merit)
     return (first, second), loss
 
 
