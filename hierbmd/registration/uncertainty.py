@@ -16,9 +16,6 @@ from hierbmd.rigid import Matrix, Vector, transform_points
 
 _BLOCK_PX = 8
 _DEPTH = 5
-_RIDGE = 1e-9
-
-Blocks = NDArray[np.float64]
 
 
 def pose_covariance(target: Target, fit: Fit) -> Matrix | None:
@@ -27,48 +24,33 @@ def pose_covariance(target: Target, fit: Fit) -> Matrix | None:
     Neighbouring residuals are alike (smoothing, soft tissue, edges that no bone explains), so the plain sigma^2 H^-1
     is far too small. This is the sandwich H^-1 M H^-1 with M the covariance of the score, summed over blocks of 8 x 8
     pixels (Liang and Zeger, Biometrika 1986;73:13) and between neighbouring blocks at half weight (Bartlett's kernel,
-    as in Newey and West, Econometrica 1987;55:703). A small bone has few blocks, each of which draws the pose towards
-    itself and so hides its own error: the scores are those that the fit without their block leaves (Bell and McCaffrey,
-    Survey Methodology 2002;28:169). Depth's row and column are zero in a parallel beam, which does not show it. Where
-    outliers were weighed down the curvature H is that of the robust loss: Huber's psi' in place of the weights (Robust
-    Statistics, 1981, 7.6).
+    as in Newey and West, Econometrica 1987;55:703), times n / (n - 6) for few blocks. Depth's row and column are zero
+    in a parallel beam, which does not show it. Where outliers were weighed
+    down the curvature H is that of the robust loss: Huber's psi' in place of the weights (Robust Statistics, 1981,
+    7.6).
     """
     axes = _moving(target.camera.beam)
-    jacobian = fit.jacobian[:, axes]
-    scale = np.sqrt(np.sum(jacobian**2, axis=0) * target.psi_slope)
+    normal = fit.jacobian.T @ fit.jacobian * target.psi_slope
+    normal = normal[np.ix_(axes, axes)]
+    scale = np.sqrt(np.diag(normal))
     if not np.all(scale > 0):
         return None
-    jacobian = jacobian / scale
-    curvature = jacobian.T @ jacobian * target.psi_slope
+    curvature = normal / np.outer(scale, scale)
     if np.linalg.eigvalsh(curvature)[0] < 1e-8:
         return None
-    scores = _by_block(target.inside, jacobian * fit.residual[:, None])
-    outer = jacobian[:, :, None] * jacobian[:, None, :] * target.psi_slope
-    scores = without_own_block(scores, _by_block(target.inside, outer), curvature)
-    meat, count = _neighbourly(scores)
+    meat, count = score_covariance(target, fit)
     if count <= 6:
         return None
-    inverse = np.linalg.inv(curvature)
+    inverse = np.linalg.inv(curvature) / np.outer(scale, scale)
+    meat = meat[np.ix_(axes, axes)]
     covariance = np.zeros((6, 6))
-    covariance[np.ix_(axes, axes)] = inverse @ meat @ inverse / np.outer(scale, scale) * (count - 1) / count
+    covariance[np.ix_(axes, axes)] = inverse @ meat @ inverse * count / (count - 6)
     return covariance
-
-
-def without_own_block(scores: Blocks, curvatures: Blocks, curvature: Matrix) -> Blocks:
-    """Each block's score (..., p) as it is where the fit without that block leaves off, to first order.
-
-    `curvatures` (..., p, p) are the blocks' shares of the whole `curvature` (p, p), whose diagonal is one.
-    """
-    rest = curvature - curvatures + _RIDGE * np.eye(len(curvature))
-    return np.asarray((curvature @ np.linalg.solve(rest, scores[..., None]))[..., 0])
 
 
 def score_covariance(target: Target, fit: Fit) -> tuple[Matrix, int]:
     """The covariance of a fit's score, one row and column a column of its Jacobian, and how many blocks made it."""
-    return _neighbourly(_by_block(target.inside, fit.jacobian * fit.residual[:, None]))
-
-
-def _neighbourly(scores: Blocks) -> tuple[Matrix, int]:
+    scores = _block_scores(target.inside, fit)
     kernel = np.array([0.5, 1.0, 0.5])
     near = ndimage.convolve1d(ndimage.convolve1d(scores, kernel, axis=0, mode="constant"), kernel, 1, mode="constant")
     return np.einsum("ijp,ijq->pq", scores, near), int(np.count_nonzero(np.any(scores != 0, axis=2)))
@@ -79,16 +61,17 @@ def _moving(beam: Beam) -> list[int]:
     return [axis for axis in range(6) if axis != _DEPTH or beam is not Beam.PARALLEL]
 
 
-def _by_block(inside: NDArray[np.bool_], values: Blocks) -> Blocks:
-    """The sums over blocks (rows, columns, ...) of what stands at every pixel inside, twice: (2m, ...)."""
+def _block_scores(inside: NDArray[np.bool_], fit: Fit) -> NDArray[np.float64]:
+    """The score (sum of Jacobian times residual) of each block, (rows, columns, 6 or more)."""
     rows, columns = np.nonzero(inside)
     shape = tuple(n // _BLOCK_PX + 1 for n in inside.shape)
-    block = np.tile((rows // _BLOCK_PX) * shape[1] + columns // _BLOCK_PX, 2)
-    order = np.argsort(block, kind="stable")
-    present, first = np.unique(block[order], return_index=True)
-    sums = np.zeros((shape[0] * shape[1], *values.shape[1:]))
-    sums[present] = np.add.reduceat(values[order], first, axis=0)
-    return sums.reshape(*shape, *values.shape[1:])
+    scores = np.zeros((*shape, fit.jacobian.shape[1]))
+    np.add.at(
+        scores,
+        (np.tile(rows // _BLOCK_PX, 2), np.tile(columns // _BLOCK_PX, 2)),
+        fit.jacobian * fit.residual[:, None],
+    )
+    return scores
 
 
 def in_plane_std_mm(

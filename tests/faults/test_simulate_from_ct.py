@@ -28,7 +28,7 @@ SMALL = ["--subjects", "2", "--seed", "6", "--size", "40x40", "--pixel-mm", "10"
 def files(tmp_path_factory):
     """A small CT with its labels, and the command's arguments for it."""
     folder = tmp_path_factory.mktemp("source")
-    patient = virtual_patient(0, PatientOptions(seed=11, spacing_mm=5.0))
+    patient = virtual_patient(0, PatientOptions(seed=11, spacing_mm=4.0))
     write_volume(folder / "ct.nii.gz", patient.volume)
     write_labels(folder / "labels.nii.gz", patient.labels)
     return folder, ["--from-ct", str(folder / "ct.nii.gz"), "--labels", str(folder / "labels.nii.gz"), *SMALL]

@@ -9,7 +9,7 @@ from hierbmd.registration.bone import Search, register_bone
 from hierbmd.registration.level import make_levels
 from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.target import target_error
-from hierbmd.registration.uncertainty import in_plane_std_mm, uncertainty, without_own_block
+from hierbmd.registration.uncertainty import in_plane_std_mm, uncertainty
 from hierbmd.rigid import moved, transform_points
 
 OPTIONS = RegistrationOptions(starts=1, level_pixel_mm=(3.0,), min_similarity=0.1)
@@ -65,22 +65,3 @@ def test_spread_of_starts_is_their_distance(blob_body, start):
     others = [moved(start, np.array([0, 0, 0, s, 0, 0]), body.pivot_world_mm) for s in (3.0, -4.0)]
     spread = uncertainty(None, start, body, others).starts_in_plane_mm
     assert spread == pytest.approx(np.sqrt((9 + 16) / 2), rel=0.01)
-
-
-def test_scores_without_their_own_block_are_those_of_fits_without_it():
-    rng = np.random.default_rng(3)
-    blocks = [(rng.normal(size=(9, 4)), rng.normal(size=9)) for _ in range(6)]
-    whole = np.concatenate([columns for columns, _ in blocks])
-    scale = np.sqrt(np.sum(whole**2, axis=0))
-    blocks = [(columns / scale, values) for columns, values in blocks]
-    whole, values = whole / scale, np.concatenate([values for _, values in blocks])
-    found = np.linalg.lstsq(whole, values, rcond=None)[0]
-    scores = np.array([columns.T @ (part - columns @ found) for columns, part in blocks])
-    adjusted = without_own_block(scores, np.array([c.T @ c for c, _ in blocks]), whole.T @ whole)
-    for number in range(len(blocks)):
-        rest = [block for other, block in enumerate(blocks) if other != number]
-        without = np.linalg.lstsq(
-            np.concatenate([c for c, _ in rest]), np.concatenate([v for _, v in rest]), rcond=None
-        )
-        step = np.linalg.solve(whole.T @ whole, adjusted[number])
-        assert step == pytest.approx(found - without[0], abs=1e-6)

@@ -175,8 +175,9 @@ def test_a_torso_holds_a_lordotic_spine_and_its_areal_density():
     assert 0.4 < found["l1_l4_bmd_g_cm2"] < 1.9
     levels = found["levels"].values()
     assert found["l1_l4_bmc_g"] == pytest.approx(sum(level["bmc_g"] for level in levels), rel=0.002)
-    # A pixel that the cut between two levels runs through is seen by both.
-    assert 1.0 < sum(level["area_cm2"] for level in levels) / found["l1_l4_area_cm2"] < 1.06
+    # A pixel that the cut between two levels runs through is seen by both; slivers of a level thinner than a voxel,
+    # which a cut leaves, are outside its surface.
+    assert 0.94 < sum(level["area_cm2"] for level in levels) / found["l1_l4_area_cm2"] < 1.06
     assert all(20 < level["trabecular_mg_cm3"] < 350 for level in levels)
     assert "L1" in spine_truth(patient.density, patient.labels, ("vertebrae_L1",))["refused"]
     assert set(patient.aims_world_mm) == {"hips", "lumbar"}
