@@ -9,11 +9,11 @@ gives -2 to 3 % (`tests/anatomy/test_silhouette.py`).
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from hierbmd.anatomy.shape import Mask
+from hierbmd.drr.kernel_types import compiled
 from hierbmd.geometry import Camera, Grid
 from hierbmd.rigid import Matrix, invert_rigid, transform_points
 
@@ -33,7 +33,7 @@ def silhouette(mask: Mask, grid: Grid, camera: Camera, camera_from_world: Matrix
     return seen
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _mark(field, source, ends, seen):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Mark the rays along which the trilinear field reaches a half, looking up steps of 0.4 voxels."""
     high = np.array([field.shape[0] - 1.0, field.shape[1] - 1.0, field.shape[2] - 1.0])
@@ -59,7 +59,7 @@ def _mark(field, source, ends, seen):  # type: ignore[no-untyped-def]  # noqa: A
                     break
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _interpolated(field, x, y, z):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     i = min(max(int(x), 0), field.shape[0] - 2)
     j = min(max(int(y), 0), field.shape[1] - 2)

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from hierbmd.data.density import RESEARCH_USE_ONLY, Material
 from hierbmd.data.halves import CANONICAL_SIDE, HalfFrame
 from hierbmd.errors import WrongWeights
 from hierbmd.geometry import View
+
+if TYPE_CHECKING:
+    from hierbmd.data.pairs import DatasetCard
 
 CARD_VERSION = 1
 """The version of the card and of the networks' layout; other versions are refused."""
@@ -132,6 +135,14 @@ class ModelCard:
             return cls(**_fields_from(value))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise WrongWeights(f"not a model card ({error!r})", where=where, mend="export the run again") from None
+
+
+_OF_DATA = ("frame", "material", "region", "sdd_mm", "source_isocentre_mm", "view", "simulated")
+
+
+def of_data(source: DatasetCard | ModelCard) -> dict[str, Any]:
+    """What a model's card takes over from its training data, or from the card of a model trained on the same."""
+    return {name: getattr(source, name) for name in _OF_DATA}
 
 
 def require_matching(card: ModelCard, *, where: object = "", **wanted: object) -> None:

@@ -124,12 +124,12 @@ def _names(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """`Field.names` of a box of labels."""
     longest = max(labels.shape) + 2 * PAD
     out = np.zeros((3, *(-(-longest // step) for step in (BLOCK, GROUP, CELL))), dtype=np.uint8)
+    # Of labels less one the smallest is that of no background voxel: 0 becomes 255.
+    less_one = labels - np.uint8(1)
     for c, order in enumerate(_TURNS):
-        # Of labels less one the smallest is that of no background voxel: 0 becomes 255.
-        high, low = np.transpose(labels, order), np.transpose(labels - np.uint8(1), order)
+        high, low = np.transpose(labels, order), np.transpose(less_one, order)
         for axis, (step, before) in enumerate(((BLOCK, 0), (GROUP, PAD), (CELL, PAD))):
-            starts = np.arange(0, high.shape[axis] + before, step) - before
-            starts = np.maximum(starts, 0)
+            starts = np.maximum(np.arange(0, high.shape[axis] + before, step) - before, 0)
             high = np.maximum.reduceat(high, starts, axis=axis)
             low = np.minimum.reduceat(low, starts, axis=axis)
         part = out[c, : high.shape[0], : high.shape[1], : high.shape[2]]

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from hierbmd.anatomy.shape import box_of
 from hierbmd.data.volume import LabelMap
+from hierbmd.drr.kernel_types import compiled
 from hierbmd.errors import LabelsMismatch
 from hierbmd.geometry import Grid
 from hierbmd.rigid import Matrix, invert_rigid, require_rigid, transform_points
@@ -122,7 +122,7 @@ def _weights(owner: NDArray[np.uint8], grid: Grid, backs: NDArray[np.float64]) -
 
 
 # Without fastmath, so that a cached kernel and one just compiled give the same bytes.
-@njit(cache=True, nogil=True)
+@compiled
 def _pull(source, owner, backs, fields, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Overlay, voxel by voxel, the moved bones by their share on what soft tissue or still bone is there."""
     channels = source.shape[3]
@@ -151,7 +151,7 @@ def _pull(source, owner, backs, fields, out):  # type: ignore[no-untyped-def]  #
                     out[i, j, k, c] = bone[c] + rest * soft[c]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _gather(source, owner, backs, fields, index, into):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """The moved bones' share of a voxel, -1 far from all of them; their amounts and the displacement go `into`."""
     weights, reach, step = fields
@@ -178,7 +178,7 @@ def _gather(source, owner, backs, fields, index, into):  # type: ignore[no-untyp
     return share if drawn else np.float32(-1.0)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _soft(source, owner, place, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """The soft tissue at a place, in full; where bone alone is there, muscle stands in."""
     out[:] = 0.0
@@ -191,7 +191,7 @@ def _soft(source, owner, place, out):  # type: ignore[no-untyped-def]  # noqa: A
         out[1] = 1.0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _coarse(values, x, y, z):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     i, j, k = min(int(x), values.shape[0] - 2), min(int(y), values.shape[1] - 2), min(int(z), values.shape[2] - 2)
     fx, fy, fz = x - i, y - j, z - k
@@ -202,7 +202,7 @@ def _coarse(values, x, y, z):  # type: ignore[no-untyped-def]  # noqa: ANN001, A
     return low * (1 - fx) + high * fx
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _sample(values, owner, wanted, at, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Add to `out` the trilinear part of all channels that belongs to one owner; returns that owner's share.
 

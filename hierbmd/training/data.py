@@ -94,6 +94,12 @@ class PairData(LightningDataModule):
         """The pairs of a split whose radiograph was taken, not simulated at another pose: what figures are made of."""
         return tuple(record for record in self.records(split) if not record.synthetic)
 
+    def counts(self) -> dict[str, int]:
+        """How many pairs and patients there are to train and to validate on, by the names of a card."""
+        splits = {split: self.records(split) for split in (TRAIN, VALIDATION)}
+        told = {f"{split}_pairs": len(records) for split, records in splits.items()}
+        return told | {f"{split}_patients": len({r.subject for r in records}) for split, records in splits.items()}
+
     @cached_property
     def _folded(self) -> dict[str, tuple[PairRecord, ...]]:
         records = self.dataset.of_split(TRAIN, VALIDATION)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from hierbmd.data.card import ModelCard, Readout, require_matching
+from hierbmd.data.card import ModelCard, Readout, of_data, require_matching
 from hierbmd.errors import BadConfig
 from hierbmd.evaluation.cases import predicted_cases
 from hierbmd.evaluation.conformal import INTERVAL_LEVEL, conformal_half_width
@@ -105,14 +105,8 @@ def _card(members: Sequence[_Member], readout: Readout, *, held_out: int) -> Mod
         stage=first.stage,
         structures=first.structures,
         network={},
-        frame=first.frame,
-        material=first.material,
-        region=first.region,
         readout=readout,
-        sdd_mm=first.sdd_mm,
-        source_isocentre_mm=first.source_isocentre_mm,
-        view=first.view,
-        simulated=first.simulated,
+        **of_data(first),
         training=training,
         members=tuple(member.card.to_json() for member in members),
     )

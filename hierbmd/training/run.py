@@ -16,7 +16,7 @@ import numpy as np
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from hierbmd.data.card import ModelCard, Stage, require_matching
+from hierbmd.data.card import ModelCard, Stage, of_data, require_matching
 from hierbmd.errors import BadConfig
 from hierbmd.io.atomic import atomic_path, write_json
 from hierbmd.io.run_folder import RUN_FILE, run_is_finished
@@ -175,26 +175,18 @@ def _trainer(cli: StageCLI, out: Path, *, progress: bool, label: str) -> Trainer
 def _card(module: StageModule, data: PairData, identity: Mapping[str, Any]) -> ModelCard:
     here = data.dataset.card
     network = network_card(module.network)
-    splits = {split: data.records(split) for split in (TRAIN, VALIDATION)}
-    description = {f"{split}_pairs": len(records) for split, records in splits.items()}
-    description |= {f"{split}_patients": len({r.subject for r in records}) for split, records in splits.items()}
-    description["synthetic_train_pairs"] = len(splits[TRAIN]) - len(data.real(TRAIN))
+    training = data.records(TRAIN)
     return ModelCard(
         stage=module.stage,
         structures=module.structures,
         network=network,
-        frame=here.frame,
-        material=here.material,
-        region=here.region,
         normalisation=data.normalisation,
         readout=fit_readout(module, data),
-        sdd_mm=here.sdd_mm,
-        source_isocentre_mm=here.source_isocentre_mm,
-        view=here.view,
-        simulated=here.simulated,
+        **of_data(here),
         training={
-            **description,
-            "bmd_sources": sorted({r.bmd_source for r in splits[TRAIN]}),
+            **data.counts(),
+            "synthetic_train_pairs": len(training) - len(data.real(TRAIN)),
+            "bmd_sources": sorted({r.bmd_source for r in training}),
             **{key: identity[key] for key in ("data_sha256", "start_sha256", "versions")},
             "seed": identity["config"]["seed_everything"],
         },

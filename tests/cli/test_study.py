@@ -9,8 +9,9 @@ import json
 import pytest
 
 from hierbmd.cli import study
-from hierbmd.cli._systems import SYSTEMS, epochs_of
+from hierbmd.cli._systems import SYSTEMS, Training, _readings, epochs_of
 from hierbmd.cli.main import main
+from hierbmd.data.card import Readout
 from hierbmd.errors import BadConfig
 from hierbmd.evaluation.study import COMPARED
 from hierbmd.io.dataset import read_dataset
@@ -27,6 +28,22 @@ def test_every_system_makes_as_many_steps():
         assert sum(epochs_of(system, (16, 16, 8))) == 40
         assert sum(epochs_of(system, (16, 16, 8), factor=2.0)) == 80
     assert tuple(SYSTEMS) == COMPARED
+
+
+def test_test_images_are_read_again_when_a_models_line_changes(hip_dataset, blob_reader, tmp_path, monkeypatch):
+    """The weights are the same: only the line from raw to true BMD is another."""
+    task = Training("hierarchical", 10, hip_dataset, tmp_path, (1, 1, 1), {}, 0)
+
+    def read_with(slope, offset_g_cm2):
+        reader = blob_reader(offset_g_cm2=offset_g_cm2)
+        reader.card = dataclasses.replace(reader.card, readout=Readout(slope, 0.0))
+        monkeypatch.setattr("hierbmd.predict.load_predictor", lambda folder: reader)
+        return _readings(task)
+
+    first = read_with(1.0, 0.0)
+    assert read_with(1.0, 0.2) == first
+    again = read_with(1.1, 0.2)
+    assert again == {name: pytest.approx(value + 0.2, abs=1e-6) for name, value in first.items()}
 
 
 def test_samples_are_nested_and_keep_the_test_patients(hip_dataset, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,3 +26,17 @@ def series(tmp_path: Path, sound_ct: Volume) -> Path:
     """The folder of its slices, slice_0000.dcm to slice_0007.dcm."""
     write_ct_dicom(tmp_path / "series", sound_ct)
     return tmp_path / "series"
+
+
+def _finished_files(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".tmp." not in path.name
+    }
+
+
+@pytest.fixture(scope="session")
+def finished_files() -> Callable[[Path], dict[str, str]]:
+    """The SHA-256 of every file below a folder by its path there; what a stop left half written is left out."""
+    return _finished_files

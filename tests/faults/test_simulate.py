@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import signal
 import subprocess
@@ -18,19 +17,11 @@ SMALL = ["--subjects", "2", "--seed", "8", "--spacing-mm", "6", "--size", "24x24
 RUN = "import sys; from hierbmd.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
-def _hashes(folder):
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and ".tmp." not in path.name
-    }
-
-
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, finished_files):
     out = tmp_path_factory.mktemp("whole") / "cohort"
     assert main(["simulate", "--out", str(out), *SMALL]) == 0
-    return _hashes(out)
+    return finished_files(out)
 
 
 def _refused(capsys, out, arguments, said):
@@ -74,7 +65,7 @@ def test_rods_in_g_cm3_without_a_material_or_of_both_are_refused(tmp_path, capsy
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_stopped_and_called_again_it_ends_the_same(whole, tmp_path, how):
+def test_stopped_and_called_again_it_ends_the_same(whole, tmp_path, how, finished_files):
     """FAULTS row 31: ended while the second subject is made; the same command ends with the same bytes."""
     out = tmp_path / "stopped"
     process = subprocess.Popen(
@@ -89,4 +80,4 @@ def test_stopped_and_called_again_it_ends_the_same(whole, tmp_path, how):
     assert "Traceback" not in said
     assert not (out / "manifest.csv").exists()
     assert main(["simulate", "--out", str(out), *SMALL]) == 0
-    assert _hashes(out) == whole
+    assert finished_files(out) == whole

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import resource
@@ -34,19 +33,11 @@ def files(tmp_path_factory):
     return folder, ["--from-ct", str(folder / "ct.nii.gz"), "--labels", str(folder / "labels.nii.gz"), *SMALL]
 
 
-def _hashes(folder):
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and ".tmp." not in path.name
-    }
-
-
 @pytest.fixture(scope="module")
-def whole(files, tmp_path_factory):
+def whole(files, tmp_path_factory, finished_files):
     out = tmp_path_factory.mktemp("whole") / "cohort"
     assert main(["simulate", "--out", str(out), *files[1]]) == 0
-    return _hashes(out)
+    return finished_files(out)
 
 
 def _refused(capsys, arguments, said):
@@ -82,11 +73,11 @@ def test_a_line_without_or_with_two_materials_is_uncalibrated(files, tmp_path, c
     _refused(capsys, ["--out", str(tmp_path / "o"), "--calibration", str(tmp_path / "line.json")], "--from-ct")
 
 
-def test_without_a_calibration_the_truth_says_nominal(files, whole, tmp_path):
+def test_without_a_calibration_the_truth_says_nominal(files, whole, tmp_path, finished_files):
     """FAULTS row 23: a density without a phantom is never said to be a measured one."""
     out = tmp_path / "again"
     assert main(["simulate", "--out", str(out), *files[1], "--workers", "2"]) == 0
-    assert _hashes(out) == whole
+    assert finished_files(out) == whole
     truth = json.loads((out / "truth.json").read_text())
     assert [one["density_line"] for one in truth["subjects"]] == ["nominal"] * 2
     assert [one["split"] for one in truth["subjects"]] == ["test"] * 2
@@ -95,7 +86,7 @@ def test_without_a_calibration_the_truth_says_nominal(files, whole, tmp_path):
         assert 0.1 < one["sides"]["left"]["total_hip_bmd_g_cm2"] < 2.0
 
 
-def test_killed_and_called_again_it_ends_the_same(files, whole, tmp_path):
+def test_killed_and_called_again_it_ends_the_same(files, whole, tmp_path, finished_files):
     """FAULTS row 31: kill -9 while the second subject is made; the same command ends with the same bytes."""
     out = tmp_path / "killed"
     code = "import sys; from hierbmd.cli.main import main; sys.exit(main(sys.argv[1:]))"
@@ -108,10 +99,10 @@ def test_killed_and_called_again_it_ends_the_same(files, whole, tmp_path):
     process.wait()
     assert not (out / "manifest.csv").exists()
     assert main(["simulate", "--out", str(out), *files[1]]) == 0
-    assert _hashes(out) == whole
+    assert finished_files(out) == whole
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing_half(files, whole, tmp_path):
+def test_a_full_disk_is_one_line_and_leaves_nothing_half(files, whole, tmp_path, finished_files):
     """FAULTS row 31: no file may grow past 30 kB, as on a disk that fills up; with room the same command goes on."""
     out = tmp_path / "full"
     code = "import sys; from hierbmd.cli.main import main; sys.exit(main(sys.argv[1:]))"
@@ -129,7 +120,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half(files, whole, tmp_path)
     # What is there is whole: the small calibration file at most, and nothing that says the subject is done.
     assert {path.name for path in out.rglob("*") if path.is_file()} <= {"calibration.json"}
     assert main(["simulate", "--out", str(out), *files[1]]) == 0
-    assert _hashes(out) == whole
+    assert finished_files(out) == whole
 
 
 def test_a_folder_that_cannot_be_written_is_refused(files, tmp_path, capsys):

@@ -27,7 +27,7 @@ from hierbmd.baselines.foundation.predictor import BASE_FOLDER
 from hierbmd.baselines.foundation.presets import found_base
 from hierbmd.baselines.foundation.random_base import RANDOM_BASES
 from hierbmd.baselines.registry import Progress
-from hierbmd.data.card import BASELINE, IntensityNormalisation, ModelCard, Readout
+from hierbmd.data.card import BASELINE, IntensityNormalisation, ModelCard, Readout, of_data
 from hierbmd.data.density import T_SCORE_FOR, Reference, class_of, reference_for, reference_name
 from hierbmd.data.pairs import PairRecord
 from hierbmd.evaluation.conformal import conformal_half_width
@@ -222,11 +222,9 @@ def _card(
     net: FoundationNet, pairs: PairData, base: Base, options: Options, identity: Mapping[str, Any], readout: Readout
 ) -> ModelCard:
     here = pairs.dataset.card
-    splits = {split: pairs.records(split) for split in (TRAIN, VALIDATION)}
-    labels = list(_labels(splits[TRAIN], reference_for(options.reference, here.region)).values())
+    training = pairs.records(TRAIN)
+    labels = list(_labels(training, reference_for(options.reference, here.region)).values())
     counts = {kind.value: labels.count(index) for index, kind in enumerate(CLASSES)}
-    told = {f"{split}_pairs": len(records) for split, records in splits.items()}
-    told |= {f"{split}_patients": len({r.subject for r in records}) for split, records in splits.items()}
     return ModelCard(
         stage=BASELINE,
         baseline=NAME,
@@ -237,23 +235,17 @@ def _card(
             "lora": None if net.lora is None else asdict(net.lora),
             "classes": [kind.value for kind in CLASSES],
         },
-        frame=here.frame,
-        material=here.material,
-        region=here.region,
         normalisation=pairs.normalisation,
         readout=readout,
-        sdd_mm=here.sdd_mm,
-        source_isocentre_mm=here.source_isocentre_mm,
-        view=here.view,
-        simulated=here.simulated,
+        **of_data(here),
         training={
-            **told,
+            **pairs.counts(),
             "base_weights": "pretrained" if base.pretrained else RANDOM_NOTE,
             "trainable_parameters": net.trainable_parameters(),
             "train_classes": {**counts, "no class": labels.count(_NO_CLASS)},
             "reference": reference_name(options.reference, here.region),
             "t_scores_are_for": T_SCORE_FOR,
-            "bmd_sources": sorted({r.bmd_source for r in splits[TRAIN]}),
+            "bmd_sources": sorted({r.bmd_source for r in training}),
             **{key: identity[key] for key in ("data_sha256", "versions")},
             "seed": options.seed,
         },

@@ -15,7 +15,7 @@ from hierbmd.baselines.lumbar.learner import Examples, SiteLearner, batches, fre
 from hierbmd.baselines.lumbar.options import NAME, SITES, Options
 from hierbmd.baselines.lumbar.predictor import tensors_of
 from hierbmd.baselines.lumbar.targets import Truth, read_lumbar, references_of, truths
-from hierbmd.data.card import BASELINE, ModelCard, Readout
+from hierbmd.data.card import BASELINE, ModelCard, Readout, of_data
 from hierbmd.data.density import RESEARCH_USE_ONLY, T_SCORE_FOR
 from hierbmd.data.pairs import PairRecord
 from hierbmd.data.splits import Fold, grouped_folds, quantile_strata
@@ -164,14 +164,8 @@ def _card(
         baseline=NAME,
         structures=(),
         network=network,
-        frame=here.frame,
-        material=here.material,
-        region=here.region,
         readout=Readout(1.0, 0.0, *intervals[0]),
-        sdd_mm=here.sdd_mm,
-        source_isocentre_mm=here.source_isocentre_mm,
-        view=here.view,
-        simulated=here.simulated,
+        **of_data(here),
         training={
             "train_patients": len(held),
             "bmd_sources": sorted({r.bmd_source for r in dataset.of_split(*_LEARNT_FROM)}),

@@ -36,7 +36,7 @@ from hierbmd.baselines.radiomics.results import (
 from hierbmd.baselines.radiomics.stored import StoredModel
 from hierbmd.baselines.radiomics.texture import require_mirp
 from hierbmd.baselines.registry import Progress, silent
-from hierbmd.data.card import BASELINE, ModelCard, Readout, require_matching
+from hierbmd.data.card import BASELINE, ModelCard, Readout, of_data, require_matching
 from hierbmd.data.density import REFERENCES, RESEARCH_USE_ONLY, reference_for
 from hierbmd.data.splits import SplitMember, check_leaks
 from hierbmd.errors import BadConfig, BadManifest
@@ -261,16 +261,10 @@ def _card(
         baseline=NAME,
         structures=(here.region,),
         network={**network, "reference": options.reference, "sensitivity": options.sensitivity},
-        frame=here.frame,
-        material=here.material,
-        region=here.region,
         normalisation=encoder.card.normalisation,
         readout=_readout(chosen, tables),
         members=(encoder.card.to_json(),),
-        sdd_mm=here.sdd_mm,
-        source_isocentre_mm=here.source_isocentre_mm,
-        view=here.view,
-        simulated=here.simulated,
+        **of_data(here),
         training={
             "train_patients": len({record.subject for record in training}),
             "train_pairs": len(training),
