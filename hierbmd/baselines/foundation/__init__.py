@@ -49,7 +49,7 @@ class Options:
     balanced: bool = option("each class counts alike, however many patients it has", True)
     augment: bool = option("vary the training images; a linear probe never does, its features are kept", True)
     lora_rank: int = option("rank of the adapters", 8)
-    lora_alpha: float = option("scale of the adapters times their rank", 16.0)
+    lora_alpha: int = option("scale of the adapters times their rank", 16)
     lora_dropout: float = option("dropout before the adapters", 0.0)
     lora_targets: tuple[str, ...] = option("names of the layers to adapt; queries and values without it", ())
     batch_size: int = option("images a step", 16)

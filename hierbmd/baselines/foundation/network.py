@@ -33,7 +33,7 @@ class LoraSettings:
     """The low-rank adapters: their rank, the scale alpha / rank, dropout before them, and the layers that have them."""
 
     rank: int = 8
-    alpha: float = 16.0
+    alpha: int = 16
     dropout: float = 0.0
     targets: tuple[str, ...] = ()
 

@@ -121,7 +121,7 @@ def test_a_stopped_run_ends_with_the_same_weights_bit_for_bit(
     whole, resumed = read_weights(lora_run)[0], read_weights(torn)[0]
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     with pytest.raises(BadConfig, match=r"another config .*lora_alpha"):
-        fit(low_dataset, torn, tiny_options("lora", lora_alpha=3.0))
+        fit(low_dataset, torn, tiny_options("lora", lora_alpha=3))
 
 
 @pytest.fixture(scope="module")
