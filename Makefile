@@ -9,7 +9,7 @@ BASELINES ?= deep_radiomics
 # One BLAS thread a test process: the tests run side by side.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=Agg
 
-.PHONY: install demo study study-full test test-slow test-elastix test-radiomics coverage lint format wheel-check bench bench-registration clean
+.PHONY: install demo study study-full test test-slow test-elastix test-radiomics coverage lint format wheel-check bench bench-registration bench-training clean
 
 install: $(VENV)/.installed
 
@@ -68,6 +68,9 @@ bench: install
 bench-registration: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-bench.txt
 	$(BIN)/python benchmarks/registration.py --out $(OUT)/bench/registration --resume
+
+bench-training: install
+	$(BIN)/python benchmarks/training.py --out $(OUT)/bench
 
 clean:
 	rm -rf $(OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

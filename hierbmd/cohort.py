@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from hierbmd.anatomy.options import AREA_VERSION
 from hierbmd.data.manifest import Manifest
+from hierbmd.data.pseudonyms import pseudonymised, without_names
 from hierbmd.data.splits import SPLITS, SplitMember, check_leaks, split_subjects
 from hierbmd.errors import BadConfig, BadManifest, HierbmdError, OutputUnwritable, ProcessDied, Uncalibrated
 from hierbmd.io.dataset import pair_path, write_dataset
 from hierbmd.io.decisions import decision_key, read_decisions
 from hierbmd.io.manifest import read_manifest
+from hierbmd.io.salt import made_salt
 from hierbmd.io.tables import write_table
 from hierbmd.io.tasks import digest, fingerprint, only_one, read_result, write_result
 from hierbmd.options import option, part
@@ -46,7 +48,8 @@ class PrepareOptions:
     that hangs or crashes) is refused and the rest goes on; None sets no limit, and one worker is then this process.
     `scheduler` is the address of a Dask cluster whose workers see the same files; it replaces this machine's processes,
     and their limits are the cluster's. `decisions` is the file that a person saved on the review page: a pair
-    that they rejected is refused. BadConfig when a number is out of range.
+    that they rejected is refused. With `salt` no file of the data set holds a subject, a file's name or an unknown
+    column of the manifest. BadConfig when a number is out of range.
     """
 
     row: RowOptions = field(default_factory=RowOptions, metadata=part())
@@ -58,6 +61,7 @@ class PrepareOptions:
     row_limit_s: float | None = option("a row that takes longer, in seconds, is refused", 3600.0)
     scheduler: str | None = option("address of a Dask cluster that sees the same files, in place of --workers", None)
     decisions: Path | None = option("what a person saved on OUT/review.html: rejected pairs are refused", None)
+    salt: Path | None = option("file of a secret, made when missing: patients go by a salted hash in all of OUT", None)
 
     def __post_init__(self) -> None:
         if self.workers < 0:
@@ -94,6 +98,8 @@ def prepare(
     """
     options = options or PrepareOptions()
     manifest, out = read_manifest(manifest_path), Path(out)
+    if options.salt is not None:
+        manifest = pseudonymised(manifest, made_salt(options.salt, not_in=out))
     decisions = {} if options.decisions is None else read_decisions(options.decisions)
     splits = _splits(manifest, options)
     _require_ours(out)
@@ -153,13 +159,15 @@ def _tasks(manifest: Manifest, options: PrepareOptions, splits: Mapping[str, str
     for row in manifest.rows:
         counts[row.subject] = counts.get(row.subject, 0) + 1
         paths = [row.ct, row.labels, row.radiograph, row.calibration]
-        cells = [row.subject, row.view, row.side, row.pose, row.phantom]
+        cells = [row.subject, row.view, row.side, row.pose, row.phantom, *([row.called] if row.called else [])]
         cells += [None if path is None else str(path.relative_to(root)) for path in paths]
         files = fingerprint(paths)
         split = splits[row.subject]
         # Synthetic pairs are made of training patients alone; nothing else of a row's images depends on the split.
         cells += ["jittered"] if options.row.jitter.pairs and split == "train" else []
-        made_from = digest([VERSION, cells, files, scheme, *atlas, repr(options.row)])
+        # A setting that came later counts only where it is on: what was prepared without it stays.
+        settings = repr(options.row).replace(", structures=()", "")
+        made_from = digest([VERSION, cells, files, scheme, *atlas, settings])
         tasks.append(Task(replace(row, split=split), counts[row.subject], made_from))
     return tasks
 
@@ -196,7 +204,8 @@ def _refused(task: Task, error: HierbmdError) -> dict[str, Any]:
     """The result of a task that gave no pair."""
     side = "" if task.row.side is None else task.row.side.value
     stage = "calibrate" if isinstance(error, Uncalibrated) else "read"
-    refusal = {"side": side, "stage": stage, "error_class": type(error).__name__, "reason": str(error)}
+    reason = without_names(str(error), task.row)
+    refusal = {"side": side, "stage": stage, "error_class": type(error).__name__, "reason": reason}
     return {"pairs": [], "refusals": [refusal], "reviews": []}
 
 
@@ -211,6 +220,8 @@ def _do(task: Task, *, out: Path, options: PrepareOptions, registrar: Registrar 
             return stored
         try:
             result = make_row(task.row, task.key, out, options.row, registrar=registrar)
+            for refusal in result["refusals"]:
+                refusal["reason"] = without_names(refusal["reason"], task.row)
         except OutputUnwritable:
             raise
         except HierbmdError as error:

@@ -39,3 +39,10 @@ def attenuation_per_mm_from_hu(hu: Array) -> Array:
 def density_mg_cm3_from_hu(hu: Array, *, slope: float, intercept: float) -> Array:
     """Bone mineral density in mg/cm3 from Hounsfield units: slope * HU + intercept, never below zero."""
     return np.maximum(slope * hu + intercept, 0.0)
+
+
+MUSCLE_G_CM3 = 1.06
+"""Density of skeletal muscle, g/cm3: 1.0597, Mendez and Keys, Metabolism 1960 (unverified digits)."""
+
+LEAN_MUSCLE_HU = (-29.0, 150.0)
+"""What counts as lean muscle on CT, HU: Mitsiopoulos et al., J Appl Physiol 1998 (unverified digits)."""

@@ -8,14 +8,19 @@ from hierbmd.stages.image_stage import ImageStage
 from torch import Tensor
 
 from hierbmd.data.card import Stage
+from hierbmd.errors import BadConfig
 from hierbmd.models.density import DensityNet, DensityOutput
 from hierbmd.models.generator import Generator
-from hierbmd.training.data import Batch
+from hierbmd.training.data import Batch, bone_images
 from hierbmd.training.stage import Begin
 
 
 class Decompose(ImageStage):
-    """Radiograph to whole-bone virtual X-rays, one channel a bone (METHOD section 1, stage 1)."""
+    """Radiograph to whole-bone virtual X-rays, one channel a bone (METHOD section 1, stage 1).
+
+    Where the data set has further channels: regions of the hip learn as the bones do; of other structures, muscles
+    among them, only the sums count (MSKdeX), and the adversary sees the bones alone.
+    """
 
     stage: ClassVar[Stage] = "decompose"
     starts_from: ClassVar[tuple[Stage, ...]] = ("pretrain",)
@@ -23,12 +28,19 @@ class Decompose(ImageStage):
     watched: ClassVar[str] = "val/l1"
 
     def build(self, begin: Begin, generator: Generator) -> DensityNet:
-        """A density network with one channel a bone."""
-        return DensityNet(generator, begin.data.bones)
+        """A density network with one channel a bone, region and structure; BadConfig when no loss teaches a sum."""
+        data = begin.data
+        if data.structures and self.weights.intensity_sum <= 0:
+            raise BadConfig(
+                f"nothing teaches {', '.join(data.structures)}",
+                mend="a model.weights.intensity_sum above 0",
+            )
+        self.judged, self.aligned = len(data.bones), len(data.bones) + len(data.regions)
+        return DensityNet(generator, (*data.bones, *data.regions, *data.structures))
 
     def target(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """The bones' areal density, (B, bones, H, W) in g/cm2."""
-        return batch["bones"], None
+        """The areal density of bones and further channels, (B, C, H, W) in g/cm2."""
+        return bone_images(batch), None
 
     def bmd_of(self, radiograph: Tensor) -> tuple[Tensor, DensityOutput] | None:
         """None: whole bones are no density-measuring region."""

@@ -24,6 +24,9 @@ from hierbmd.training.stage import Begin, Schedule, StageModule
 class ImageStage(StageModule, abc.ABC):
     """Radiograph to areal-density images.
 
+    The first `judged` channels are those that the adversary sees, the first `aligned` lie where the radiograph shows
+    them; None is all. Of the channels after these only the sums count.
+
     Args:
         generator: the network to start afresh with; a stage that starts from another takes that one's.
         weights: how much each loss counts.
@@ -35,6 +38,8 @@ class ImageStage(StageModule, abc.ABC):
     """
 
     needs_start: ClassVar[bool] = True
+    judged: int | None = None
+    aligned: int | None = None
 
     def __init__(
         self,
@@ -92,15 +97,26 @@ class ImageStage(StageModule, abc.ABC):
         target, mask = self.target(batch)
         output = self.network(batch["radiograph"])
         registered = batch["registered"]
-        parts = losses.image_losses(self.weights, output, target, mask=mask, registered=registered)
+        aligned = output.first(self.aligned)
+        parts = losses.image_losses(self.weights, aligned, target[:, : self.aligned], mask=mask, registered=registered)
         total = losses.weighted_sum(self.weights, parts) if parts else output.areal.sum() * 0.0
+        if (sums := self._sums(output, target)) is not None:
+            total = total + self.weights.intensity_sum * sums
+            parts["structure_sum"] = sums
         if self.discriminator is not None and registered.any():
-            shown = batch["radiograph"][registered]
-            game, adversary = self._adversarial(self.discriminator, shown, output.of(registered), target[registered])
+            shown, judged = batch["radiograph"][registered], output.first(self.judged).of(registered)
+            true = target[registered, : self.judged]
+            game, adversary = self._adversarial(self.discriminator, shown, judged, true)
             total = total + losses.weighted_sum(self.weights, game) + adversary
             parts |= {**game, "discriminator": adversary}
         self.report("train", {**parts, "loss": total}, batch)
         return total
+
+    def _sums(self, output: DensityOutput, target: Tensor) -> Tensor | None:
+        """The intensity-sum loss of the channels that are not aligned; None where there are none."""
+        if self.aligned is None or self.aligned == target.shape[1]:
+            return None
+        return losses.intensity_sum(output.areal[:, self.aligned :], target[:, self.aligned :])
 
     def _adversarial(
         self, discriminator: MultiScaleDiscriminator, radiograph: Tensor, output: DensityOutput, target: Tensor
@@ -126,7 +142,9 @@ class ImageStage(StageModule, abc.ABC):
         """Log the image error on patients held out, and the region mean's where there is a region."""
         target, mask = self.target(batch)
         output = self.network(batch["radiograph"])
-        parts = {"l1": losses.l1(output.areal, target)}
+        parts = {"l1": losses.l1(output.areal[:, : self.aligned], target[:, : self.aligned])}
+        if (sums := self._sums(output, target)) is not None:
+            parts["structure_sum"] = sums
         if mask is not None and output.mask_logits is not None:
             parts["region_mean"] = (output.region_mean - losses.region_mean(target, mask)).abs().mean()
         self.report("val", parts, batch)

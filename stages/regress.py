@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from hierbmd.data.card import Stage
@@ -32,6 +32,9 @@ class HeadOptions:
     from_readout: bool = option("correct stage 2's readout; otherwise give the value by itself", True)
     from_region: bool = option("average the encoder's features over the measured region, too", True)
     freeze_generator: bool = option("train the head alone", False)
+    freeze_norm: bool = option(
+        "train with stage 2's normalisation statistics, as evaluation does; not from scratch", False
+    )
 
 
 class Regress(StageModule):
@@ -65,6 +68,10 @@ class Regress(StageModule):
         channels_last: bool = True,
     ) -> None:
         super().__init__(optimizer, schedule, channels_last)
+        if head.freeze_norm and from_scratch:
+            raise BadConfig(
+                "no statistics to keep", where="head.freeze_norm", mend="it needs stage 2, so no from_scratch"
+            )
         if weights.needs_discriminator:
             raise BadConfig("regress has no adversary", mend="set its adversarial and feature_matching weights to 0")
         self.fresh_generator, self.weights, self.head, self.from_scratch = generator, weights, head, from_scratch
@@ -111,9 +118,13 @@ class Regress(StageModule):
 
     def on_train_epoch_start(self) -> None:
         """A frozen generator keeps its normalisation statistics, too."""
+        assert isinstance(self.network, BmdNet)
         if self.head.freeze_generator:
-            assert isinstance(self.network, BmdNet)
             self.network.density.eval()
+        if self.head.freeze_norm:
+            for module in self.network.density.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The value's loss plus the weighted image losses."""

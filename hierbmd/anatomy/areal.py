@@ -122,9 +122,20 @@ def project_density(density: Volume, mask: Mask, camera: Camera, camera_from_wor
     """The areal density of a mask, (H, W) g/cm2, from a volume in mg/cm3. Errors as `project_region`."""
     if not density.unit.startswith("mg/cm3"):
         raise Uncalibrated(f"uncalibrated: a volume in {density.unit} is no density", mend="calibrate it first")
+    return _project(density, mask, Quantity.DENSITY, camera, camera_from_world)
+
+
+def project_length_mm(volume: Volume, mask: Mask, camera: Camera, camera_from_world: Matrix) -> NDArray[np.float32]:
+    """How far each pixel's ray runs inside a mask, (H, W) mm. Errors as `project_region`."""
+    return _project(volume, mask, Quantity.THICKNESS, camera, camera_from_world)
+
+
+def _project(
+    density: Volume, mask: Mask, quantity: Quantity, camera: Camera, camera_from_world: Matrix
+) -> NDArray[np.float32]:
     volume, inside = cropped(density, mask)
     labels = LabelMap(inside.astype(np.uint8), volume.grid, {_REGION: 1})
-    scene = make_scene(volume, labels, quantity=Quantity.DENSITY, structures=(_REGION,))
+    scene = make_scene(volume, labels, quantity=quantity, structures=(_REGION,))
     return np.asarray(make_projector(scene).image(camera, camera_from_world)[0])
 
 

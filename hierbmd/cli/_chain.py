@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hierbmd.io.dataset import Dataset
     from hierbmd.simulation.options import StudyOptions
+    from hierbmd.simulation.real_original import RealCt
 
 TRUTH_SOURCE = "simulation truth"
 """What `bmd_source` says of a reference that is the virtual patient's own density, not what its scan was read as."""
@@ -43,16 +45,24 @@ class Steps:
             write_json(self.path, self.seconds)
 
 
-def simulate_patients(cohort: Path, study: StudyOptions, *, seed: int, workers: int, quick: bool = False) -> None:
-    """Virtual patients with one X-ray unit's radiographs; quick ones are coarse."""
+def simulate_patients(
+    cohort: Path,
+    study: StudyOptions,
+    *,
+    seed: int,
+    workers: int,
+    real_ct: RealCt | None = None,
+    quick: bool = False,
+) -> None:
+    """Virtual patients, or those made from a real CT, with one X-ray unit's radiographs; quick: virtual ones coarse."""
     from hierbmd.cli._progress import progress
     from hierbmd.simulation.options import PatientOptions, RadiographSimulationOptions
     from hierbmd.simulation.recipe import Recipe
     from hierbmd.simulation.study import simulate_study
 
     patients = PatientOptions(seed=seed, spacing_mm=4.0 if quick else 2.5)
-    recipe = Recipe(patients, RadiographSimulationOptions(table=False), study)
-    with progress("virtual patients") as on_subject:
+    recipe = Recipe(patients, RadiographSimulationOptions(table=real_ct is not None), study, real_ct)
+    with progress("virtual patients" if real_ct is None else "patients from a real CT") as on_subject:
         for done, _ in enumerate(simulate_study(cohort, recipe, workers=workers), start=1):
             on_subject(done, study.subjects)
 
@@ -86,3 +96,17 @@ def with_true_bmd(dataset: Dataset, *cohorts: Path) -> Dataset:
         for r in dataset.records
     )
     return replace(dataset, records=records)
+
+
+def joined_manifest(root: Path, parts: Sequence[str]) -> Path:
+    """One manifest of cohorts in folders below it; returns its file."""
+    from hierbmd.data.manifest import PATH_COLUMNS
+    from hierbmd.io.tables import write_table
+
+    rows: list[Mapping[str, str]] = []
+    for part in parts:
+        with (root / part / "manifest.csv").open(encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream):
+                rows.append({**row, **{name: f"{part}/{row[name]}" for name in PATH_COLUMNS if row.get(name)}})
+    write_table(root / "manifest.csv", list(rows[0]), rows)
+    return root / "manifest.csv"

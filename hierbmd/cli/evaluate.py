@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hierbmd.cli._folds import evaluate_folds
 from hierbmd.cli._options import parse
 from hierbmd.errors import BadConfig
 from hierbmd.evaluation.options import EvaluationOptions, SweepName
@@ -25,19 +26,27 @@ CHANGES_FILE = "robustness.csv"
 class Options(EvaluationOptions):
     """Agreement, precision and screening of a model on a data set, beside the mean predictor: figures and a report."""
 
-    model: Path = option("the model's folder: a run of hierbmd train regress")
+    model: Path | None = option("the model's folder: a run of hierbmd train regress", None)
+    folds: tuple[Path, ...] = option(
+        "in place of --model, the runs of every fold of a k-fold: each reads the patients that it held out", ()
+    )
     data: Path = option("the data set's folder, from hierbmd prepare")
     out: Path = option("folder for metrics.json, figures.csv, predictions.csv and report.html")
     robustness: tuple[SweepName, ...] = option("pose,compression,noise,resolution,exposure,uncalibrated", ())
     manifest: Path | None = option(
         "the manifest of --data: the whole radiograph is perturbed as stored, not the half image", None
     )
+    salt: Path | None = option("the salt that --data was prepared with, so that --manifest is understood", None)
     lsc_g_cm2: float | None = option("least significant change, g/cm2; by default from the split's repeats", None)
     compare: tuple[str, ...] = option("other models, RUN or NAME=RUN: paired tests against --model", ())
     learning_curve: bool = option("figures over the patients that --model and the compared runs learned from", False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if (self.model is None) != bool(self.folds):
+            raise BadConfig("one model, or the runs of a k-fold", mend="give --model, or --folds RUN,RUN,...")
+        if self.folds and (self.robustness or self.compare):
+            raise BadConfig("--folds goes with no other part", mend="evaluate one --model with it")
         if self.lsc_g_cm2 is not None and not 0 < self.lsc_g_cm2 < 1:
             raise BadConfig("no least significant change", where=f"{self.lsc_g_cm2:g} g/cm2", mend="such as 0.03")
         if self.learning_curve and not self.compare:
@@ -47,7 +56,10 @@ class Options(EvaluationOptions):
 def main(argv: list[str]) -> int:
     """Run `hierbmd evaluate`; returns the exit status."""
     options = parse("evaluate", Options, argv)
-    evaluate_and_report(options)
+    if options.folds:
+        evaluate_folds(options.folds, options.data, options.out, options)
+    else:
+        evaluate_and_report(options)
     print(options.out / "report.html")
     return 0
 
@@ -61,6 +73,7 @@ def evaluate_and_report(options: Options) -> None:
     from hierbmd.predict import load_predictor
     from hierbmd.report.page import write_report
 
+    assert options.model is not None
     predictor, dataset = load_predictor(options.model), read_dataset(options.data)
     with progress("reading radiographs") as on_image:
         found = evaluate(predictor, dataset, options, on_image=on_image)
@@ -103,11 +116,13 @@ def _robustness(found: Evaluation, predictor: Predictor, dataset: Dataset, optio
     from hierbmd.evaluation.estimate import Estimate
     from hierbmd.evaluation.robustness import RadiographFiles, robustness
     from hierbmd.evaluation.sweeps import sweep_rows
+    from hierbmd.io.salt import read_salt
     from hierbmd.io.tables import write_table
 
     if not options.robustness:
         return {}
-    files = None if options.manifest is None else RadiographFiles.of_manifest(options.manifest)
+    salt = None if options.salt is None else read_salt(options.salt)
+    files = None if options.manifest is None else RadiographFiles.of_manifest(options.manifest, salt)
     read: Mapping[str, float] = {row["pair_id"]: row["bmd_predicted_g_cm2"] for row in found.rows}
     with progress("perturbed radiographs") as on_image:
         rows = list(

@@ -22,6 +22,7 @@ COMMANDS = {
     "train-baseline": "a system that the hierarchy is compared with, as a model like any other",
     "foundation-grid": "vision backbones x fine-tuning strategies: accuracy, and whether they look at bone",
     "ensemble": "the runs of several folds as one model",
+    "crossvalidate": "repeated patient-grouped k-fold: trained, and read out of fold",
     "predict": "BMD and a density image from a radiograph",
     "evaluate": "agreement, precision and screening of a model on patients never seen",
     "study": "the hierarchy against one stage and direct regression: accuracy, pose, compression, learning curve",

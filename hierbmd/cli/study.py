@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -11,10 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hierbmd.baselines.registry import StudyPart, baseline
-from hierbmd.cli._chain import Steps, prepare_pairs, simulate_patients, with_true_bmd
+from hierbmd.cli._chain import Steps, joined_manifest, prepare_pairs, simulate_patients, with_true_bmd
 from hierbmd.cli._options import parse
-from hierbmd.cli._systems import SYSTEMS, BaselineTraining, Training, epochs_of, train_and_read
-from hierbmd.errors import BadConfig, ProcessDied
+from hierbmd.cli._systems import (
+    SYSTEMS,
+    BaselineTraining,
+    Task,
+    Training,
+    epochs_of,
+    overlays_of,
+    require_epochs,
+    train_all,
+    train_and_read,
+)
+from hierbmd.cli._transfer import require_source, transferred
+from hierbmd.errors import BadConfig
 from hierbmd.options import option
 
 if TYPE_CHECKING:
@@ -22,9 +32,8 @@ if TYPE_CHECKING:
     from hierbmd.evaluation.study import StudyFound
     from hierbmd.io.dataset import Dataset
 
-STEPS = ("simulate", "prepare", "train and read", "report")
+STEPS = ("simulate", "prepare", "train and read", "transfer", "report")
 MAIN = "hierarchical"
-Task = Training | BaselineTraining
 _FEWEST = 4
 
 
@@ -43,32 +52,28 @@ class Options:
     epochs: tuple[int, ...] = option("epochs of decompose, synthesize and regress on all patients", (16, 16, 8))
     baselines: tuple[str, ...] = option("systems of hierbmd train-baseline, trained on the same patients", ())
     overlays: tuple[str, ...] = option("YAML laid over a training: SYSTEM.STAGE=NAME", ())
+    transfer: tuple[Path, ...] = option(
+        "patients of another source, read and never learnt from: CT,LABELS of real CTs, a manifest, or a data set", ()
+    )
+    transfer_patients: int = option("how many patients are made from each real CT of --transfer", 12)
     seed: int = option("seed of patients, samples, trainings and intervals", 0)
     workers: int = option("processes for every step", 2)
     bootstrap_samples: int = option("how often patients are drawn again for the intervals", 2000)
     quick: bool = option("the smallest run of every step: shows that all works, and nothing about accuracy", False)
 
     def __post_init__(self) -> None:
-        fewest = min(self.patients, self.test, self.validation, *self.sizes)
+        fewest = min(self.patients, self.test, self.validation, self.transfer_patients, *self.sizes)
         if fewest < _FEWEST or self.poses < 1 or self.workers < 1 or self.seed < 0:
             raise BadConfig(
                 "out of range",
                 where=f"patients {self.patients}, validation {self.validation}, test {self.test}, sizes {self.sizes}",
                 mend=f"at least {_FEWEST} patients each, 1 pose, 1 worker and seed 0",
             )
-        if len(self.epochs) != len(SYSTEMS[MAIN]) or min(self.epochs) < 1:
-            raise BadConfig("epochs are of three stages", where=f"epochs {self.epochs}", mend="such as 16,16,8")
-        for text in self.overlays:
-            self._require_named(text)
+        require_epochs(self.epochs)
+        overlays_of(MAIN, self.overlays)
+        require_source(self.transfer)
         for name in self.baselines:
             baseline(name)
-
-    def _require_named(self, text: str) -> None:
-        name, equals, config = text.partition("=")
-        system, _, stage = name.partition(".")
-        if not equals or not config or stage not in [one for one, _ in SYSTEMS.get(system, ())]:
-            known = ", ".join(f"{system}.{stage}" for system, stages in SYSTEMS.items() for stage, _ in stages)
-            raise BadConfig("no overlay SYSTEM.STAGE=NAME", where=text, mend=f"known: {known}")
 
 
 def main(argv: list[str]) -> int:
@@ -94,10 +99,18 @@ def study(options: Options) -> None:
     trainings = list(planned(dataset, options))
     with steps.timed("train and read"):
         # The baselines are built on the hierarchy's runs, so they wait for these.
-        for training, read in chain(_done(trainings, options), _done(compared_with(trainings, options), options)):
+        compared = compared_with(trainings, options)
+        done: Iterator[tuple[Task, dict[str, float]]] = chain(
+            train_all(train_and_read, trainings, options.workers), train_all(train_and_read, compared, options.workers)
+        )
+        for training, read in done:
             found = _with(found, training, read)
             if found.complete:
                 _write(found, options, steps)
+    if options.transfer:
+        models = {one.system: one.model for one in trainings if one.patients == found.n_train}
+        with steps.timed("transfer"):
+            found = replace(found, transfer=transferred(found, models, options))
     with steps.timed("report"):
         _write(found, options, steps)
 
@@ -132,7 +145,7 @@ def planned(dataset: Dataset, options: Options) -> Iterator[Training]:
                 folder,
                 options.out / "runs" / ("all" if size == len(bmd) else f"{size:04d}") / system,
                 epochs_of(system, options.epochs, factor=factor),
-                _overlays(system, options),
+                overlays_of(system, options.overlays, quick=options.quick),
                 options.seed,
                 options.quick,
             )
@@ -153,33 +166,6 @@ def compared_with(trainings: Sequence[Training], options: Options) -> list[Basel
     ]
 
 
-def _overlays(system: str, options: Options) -> dict[str, tuple[str, ...]]:
-    named: dict[str, tuple[str, ...]] = {}
-    for text in options.overlays:
-        name, _, config = text.partition("=")
-        if name.startswith(f"{system}."):
-            stage = name.partition(".")[2]
-            named[stage] = (*named.get(stage, ()), config)
-    if options.quick:
-        named = {stage: (*named.get(stage, ()), "smoke") for stage, _ in SYSTEMS[system]}
-    return named
-
-
-def _done(trainings: Sequence[Task], options: Options) -> Iterator[tuple[Task, dict[str, float]]]:
-    """Each training with what its model reads, in the order in which they are done."""
-    from hierbmd.cli._progress import progress
-    from hierbmd.parallel import in_processes
-
-    with progress("trainings") as on_training:
-        done = in_processes(train_and_read, trainings, workers=options.workers)
-        for number, (training, read) in enumerate(done, start=1):
-            if isinstance(read, ProcessDied):
-                where = f"{training.system} on {training.patients} patients"
-                raise ProcessDied(read.what, where=where, mend="fewer --workers, then call it again")
-            on_training(number, len(trainings), f"{training.system} on {training.patients} patients")
-            yield training, read
-
-
 def _data(options: Options, steps: Steps) -> tuple[Dataset, RadiographFiles | None]:
     """The data set with its reference BMD, and the files of its radiographs where they are known."""
     from hierbmd.evaluation.robustness import RadiographFiles
@@ -197,25 +183,11 @@ def _data(options: Options, steps: Steps) -> tuple[Dataset, RadiographFiles | No
     with steps.timed("simulate"):
         simulate_patients(cohort / "learn", learn, seed=2 * options.seed, workers=workers, quick=quick)
         simulate_patients(cohort / "test", test, seed=2 * options.seed + 1, workers=workers, quick=quick)
-        manifest = _joined(cohort, ("learn", "test"))
+        manifest = joined_manifest(cohort, ("learn", "test"))
     with steps.timed("prepare"):
         prepare_pairs(manifest, prepared, workers=workers, quick=quick)
     dataset = with_true_bmd(read_dataset(prepared), cohort / "learn", cohort / "test")
     return dataset, RadiographFiles.of_manifest(manifest)
-
-
-def _joined(root: Path, parts: tuple[str, ...]) -> Path:
-    """One manifest of cohorts in folders below it; returns its file."""
-    from hierbmd.data.manifest import PATH_COLUMNS
-    from hierbmd.io.tables import write_table
-
-    rows: list[Mapping[str, str]] = []
-    for part in parts:
-        with (root / part / "manifest.csv").open(encoding="utf-8", newline="") as stream:
-            for row in csv.DictReader(stream):
-                rows.append({**row, **{name: f"{part}/{row[name]}" for name in PATH_COLUMNS if row.get(name)}})
-    write_table(root / "manifest.csv", list(rows[0]), rows)
-    return root / "manifest.csv"
 
 
 def _begin(dataset: Dataset, files: RadiographFiles | None, options: Options) -> StudyFound:

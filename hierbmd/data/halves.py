@@ -157,12 +157,11 @@ def half_radiograph(
     """
     geometry = half_camera(radiograph, side, frame, midline_px=midline_px, camera=camera)
     whole = camera or radiograph.camera
-    columns = _footprints(geometry.camera, whole, axis=0)
-    rows = _footprints(geometry.camera, whole, axis=1)
-    cover = rows.sum(axis=1)[:, None] * columns.sum(axis=1)[None, :]
+    sums, cover = _over_footprints(radiograph.pixels, geometry.camera, whole)
     covered = cover >= _LEAST_COVER
-    mean = rows @ radiograph.pixels.astype(np.float64) @ columns.T / np.maximum(cover, 1e-12)
-    pixels = np.where(covered, mean, np.percentile(radiograph.pixels, _AIR_PERCENTILE)).astype(np.float32)
+    pixels = (sums / np.maximum(cover, 1e-12)).astype(np.float32)
+    if not covered.all():
+        pixels[~covered] = np.percentile(radiograph.pixels, _AIR_PERCENTILE)
     return Half(geometry.canonical(pixels), geometry.canonical(covered), geometry, radiograph.source_isocentre_mm)
 
 
@@ -171,6 +170,24 @@ def _require_frontal(view: View | None) -> None:
         raise ViewConflict("the radiograph does not say its view", mend="give --view AP or PA")
     if view not in (View.AP, View.PA):
         raise ViewConflict(f"BMD is read on an AP or PA radiograph, not {view}", mend="give a frontal radiograph")
+
+
+def _over_footprints(
+    pixels: NDArray[np.float32], to: Camera, source: Camera
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """An image (H, W) summed over each target footprint by its shares, and how much of each footprint is on the image.
+
+    The footprints along an axis are a band of a few source pixels, so they are multiplied as sparse matrices, and only
+    with the columns that any of them touches: a radiograph has tens of times the half's pixels.
+    """
+    from scipy.sparse import csr_array
+
+    columns, rows = (_footprints(to, source, axis=axis) for axis in (0, 1))
+    touched = np.flatnonzero(columns.any(axis=0))
+    first, last = (touched[0], touched[-1] + 1) if len(touched) else (0, 0)
+    strips = csr_array(rows) @ pixels[:, first:last]
+    sums = (csr_array(columns[:, first:last]) @ strips.T).T
+    return sums, rows.sum(axis=1)[:, None] * columns.sum(axis=1)[None, :]
 
 
 def _footprints(to: Camera, source: Camera, *, axis: int) -> NDArray[np.float64]:

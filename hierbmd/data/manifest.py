@@ -37,7 +37,7 @@ class ManifestRow:
 
     `side` says which side or sides of the radiograph to use; `pose` is the patient's motion at the start of
     registration; `calibration` is a line's or a rod table's file, or `phantom` names what lies in the scan; `line` is
-    the row's line in the file.
+    the row's line in the file. `called` stands for the radiograph's name where the row goes by a pseudonym.
     """
 
     line: int
@@ -58,6 +58,12 @@ class ManifestRow:
     weight_kg: float | None = None
     split: str = ""
     extra: Mapping[str, str] = field(default_factory=dict)
+    called: str = ""
+
+    @property
+    def radiograph_name(self) -> str:
+        """What results call the radiograph."""
+        return self.called or self.radiograph.name
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,7 @@ def row_from_cells(cells: Mapping[str, str], paths: Mapping[str, Path | None], *
         sex=_sex(cells.get("sex", ""), where),
         split=_split(cells.get("split", ""), where),
         extra={name: text for name, text in cells.items() if name not in KNOWN_COLUMNS},
+        called="",
         **numbers,
     )
 

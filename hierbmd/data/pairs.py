@@ -72,7 +72,8 @@ class TrainingPair:
     """One pair in the canonical half frame: everything (H, W), float32 unless said otherwise.
 
     `radiograph` is raw and bone bright; `bones` (bones, H, W) the areal density in g/cm2 of hip and femur, or of the
-    vertebrae; `region` that of the measured region; `region_mask` (H, W) uint8 where the region is seen.
+    vertebrae; `region` that of the measured region; `region_mask` (H, W) uint8 where the region is seen; `further`
+    (K, H, W) the channels that the data set's card names besides, regions first, g/cm2, None where there are none.
     """
 
     record: PairRecord
@@ -80,11 +81,13 @@ class TrainingPair:
     bones: NDArray[np.float32]
     region: NDArray[np.float32]
     region_mask: NDArray[np.uint8]
+    further: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         shape = self.radiograph.shape
         bones = (len(self.record.outcomes), *shape)
         fits = self.bones.shape == bones and self.region.shape == self.region_mask.shape == shape
+        fits = fits and (self.further is None or self.further.shape[1:] == shape)
         if not fits:
             raise ValueError(f"the images of pair {self.record.pair_id} are not of one size {shape}")
 
@@ -94,12 +97,16 @@ class DatasetCard:
     """What holds for every pair of a data set: frame, bones, region, material and, where all agree, the geometry.
 
     `sdd_mm`, `source_isocentre_mm` and `view` are None where the pairs differ; each pair's record says its own.
+    `regions` and `structures` name further channels: regions of the hip, projected at the femur's pose, and other bones
+    and muscles, which lie only about where the radiograph shows them, so that only their sums can be relied on.
     """
 
     frame: HalfFrame
     material: Material = Material.HA
     region: str = REGION
     bones: tuple[str, ...] = BONES
+    regions: tuple[str, ...] = ()
+    structures: tuple[str, ...] = ()
     sdd_mm: float | None = None
     source_isocentre_mm: float | None = None
     view: View | None = None

@@ -121,12 +121,30 @@ def agreement(
 
     The figures are over images; `subjects` (n,) says whose image each is, and whole patients are resampled.
     """
-    x, y = _pair(predicted_g_cm2, reference_g_cm2, at_least=0)
-    if len(subjects) != len(x):
-        raise ValueError(f"{len(subjects)} subjects for {len(x)} values")
+    return repeated_agreement([predicted_g_cm2], reference_g_cm2, subjects, options=options)
+
+
+def repeated_agreement(
+    predicted_g_cm2: Sequence[ArrayLike],
+    reference_g_cm2: ArrayLike,
+    subjects: Sequence[str],
+    *,
+    options: BootstrapOptions | None = None,
+) -> dict[str, Estimate]:
+    """As `agreement`, where every image was read several times over by other models, (repeats, n): figures are means.
+
+    A resample of patients takes each with all its repeats.
+    """
+    pairs = [_pair(values, reference_g_cm2, at_least=0) for values in predicted_g_cm2]
+    if len(subjects) != len(pairs[0][1]):
+        raise ValueError(f"{len(subjects)} subjects for {len(pairs[0][1])} values")
+
+    def mean_of(metric: Callable[[Values, Values], float]) -> Callable[[NDArray[np.intp]], float]:
+        return lambda rows: float(np.mean([metric(x[rows], y[rows]) for x, y in pairs]))
+
     settings = options or BootstrapOptions()
     return {
-        name: bootstrapped(lambda rows, f=metric: f(x[rows], y[rows]), subjects, unit=unit, options=settings)  # type: ignore[misc]
+        name: bootstrapped(mean_of(metric), subjects, unit=unit, options=settings)
         for name, (unit, metric) in _METRICS.items()
     }
 

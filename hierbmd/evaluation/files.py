@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,6 @@ def write_evaluation(
     folder = Path(folder)
     for stale in (folder / "density").glob("row_*.mha"):
         stale.unlink()
-    _write_rows(folder / PREDICTIONS_FILE, evaluation)
     for row, record in enumerate(evaluation.rows, start=1):
         if density := evaluation.shown.get(record["pair_id"]):
             note = {"unit": "g/cm2", "material": density.material.value, "region": density.region}
@@ -48,9 +47,15 @@ def write_evaluation(
                 metadata={**note, "research_use_only": RESEARCH_USE_ONLY},
             )
     made_with = {"model": model.name, "model_sha256": model.sha256, "versions": versions()}
-    metrics = {**evaluation.metrics, **made_with, **(extra or {})}
+    write_figures(folder, {**evaluation.metrics, **made_with, **(extra or {})}, evaluation.rows)
+
+
+def write_figures(folder: str | Path, metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write predictions.csv, a row for each reading, figures.csv and, last, metrics.json."""
+    folder = Path(folder)
+    _write_rows(folder / PREDICTIONS_FILE, rows)
     write_table(folder / FIGURES_FILE, FIGURE_COLUMNS, list(figure_rows(metrics)))
-    write_json(folder / METRICS_FILE, metrics)
+    write_json(folder / METRICS_FILE, dict(metrics))
 
 
 def figure_rows(value: Any, path: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
@@ -73,8 +78,8 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
 
 
-def _write_rows(path: Path, evaluation: Evaluation) -> None:
+def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(evaluation.rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: "" if x is None else x for name, x in row.items()} for row in evaluation.rows)
+        writer.writerows({name: "" if x is None else x for name, x in row.items()} for row in rows)

@@ -11,6 +11,7 @@ from scipy import stats
 
 from hierbmd.data.halves import half_radiograph
 from hierbmd.data.pairs import PairRecord
+from hierbmd.data.pseudonyms import pseudonymised
 from hierbmd.data.splits import pixels_sha256
 from hierbmd.errors import BadManifest
 from hierbmd.evaluation.bootstrap import BootstrapOptions, bootstrapped
@@ -40,12 +41,13 @@ class RadiographFiles:
     paths: Mapping[tuple[str, str], Path]
 
     @classmethod
-    def of_manifest(cls, path: str | Path) -> RadiographFiles:
-        """Those of a manifest; BadManifest as `read_manifest`."""
+    def of_manifest(cls, path: str | Path, salt: bytes | None = None) -> RadiographFiles:
+        """Those of a manifest, by their pseudonyms where the data set was prepared with a salt; BadManifest."""
         from hierbmd.io.manifest import read_manifest
 
-        rows = read_manifest(path).rows
-        return cls({(row.subject, row.radiograph.name): row.radiograph for row in rows})
+        manifest = read_manifest(path)
+        rows = (manifest if salt is None else pseudonymised(manifest, salt)).rows
+        return cls({(row.subject, row.radiograph_name): row.radiograph for row in rows})
 
 
 def first_images(records: Sequence[PairRecord]) -> tuple[PairRecord, ...]:

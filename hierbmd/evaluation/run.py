@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from hierbmd.data.card import require_matching
@@ -45,26 +46,28 @@ def evaluate(
     dataset: Dataset,
     options: EvaluationOptions | None = None,
     *,
+    learnt: Dataset | None = None,
     on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Evaluate a model on one split of a data set.
 
-    The mean predictor and the screening thresholds come from the training split alone. `on_image` is told how many of
-    how many images are read. Errors: SplitLeak, BadManifest (a split is empty), WrongWeights (another
-    region, material or frame), BadConfig (a reference of
-    another region).
+    The mean predictor and the screening thresholds come from the training split alone: that of the data set, or of the
+    one that the model `learnt` from where this is another. `on_image` is told how many of how many images are read.
+    Errors: SplitLeak, BadManifest (a split is empty), WrongWeights (another region, material or frame), BadConfig (a
+    reference of another region).
     """
     options = options or EvaluationOptions()
-    card = dataset.card
+    card, source = dataset.card, learnt or dataset
     require_matching(predictor.card, where=dataset.folder, region=card.region, material=card.material, frame=card.frame)
     reference = reference_for(options.reference, card.region)
-    training, records = _of_split(dataset, "train"), _of_split(dataset, options.split)
+    training, records = _of_split(source, "train"), _of_split(dataset, options.split)
     check_leaks([SplitMember(r.pair_id, r.subject, r.split, r.radiograph_sha256) for r in dataset.records])
     to_show, peak_g_cm2 = shown_pair_ids(records, options.shown), _peak_g_cm2(dataset, records)
     learnt_g_cm2: list[float] = []
     rows: list[Row] = []
     shown: dict[str, DensityMap] = {}
-    for done, case in enumerate(predicted_cases(predictor, dataset, (*training, *records)), start=1):
+    both = chain(predicted_cases(predictor, source, training), predicted_cases(predictor, dataset, records))
+    for done, case in enumerate(both, start=1):
         if done <= len(training):
             learnt_g_cm2.append(case.bmd.value_g_cm2)
         else:

@@ -14,7 +14,7 @@ from hierbmd.evaluation.comparison import MEAN_PREDICTOR, comparison, flat, mean
 from hierbmd.evaluation.files import versions
 from hierbmd.evaluation.options import EvaluationOptions
 from hierbmd.evaluation.perturb import perturbations
-from hierbmd.evaluation.precision import Precision, precision
+from hierbmd.evaluation.precision import precision
 from hierbmd.evaluation.robustness import RadiographFiles, Row, changes, first_images, robustness
 from hierbmd.evaluation.summary import patient_mean_g_cm2
 from hierbmd.io.dataset import Dataset, read_dataset
@@ -39,7 +39,8 @@ class Curve:
 class StudyFound:
     """Everything known so far: the data set with its reference, what was read of the test images, what was perturbed.
 
-    `read` holds BMD in g/cm2 by pair id for each point of the curve; `changed` the rows of `changes`.
+    `read` holds BMD in g/cm2 by pair id for each point of the curve; `changed` the rows of `changes`; `transfer` is
+    what `transfer_metrics` found on patients of another source, where there are any.
     """
 
     dataset: Dataset
@@ -47,6 +48,7 @@ class StudyFound:
     options: EvaluationOptions
     read: Mapping[Curve, Mapping[str, float]] = field(default_factory=dict)
     changed: tuple[Row, ...] = ()
+    transfer: Mapping[str, Any] | None = None
 
     @property
     def test(self) -> tuple[PairRecord, ...]:
@@ -72,6 +74,12 @@ class StudyFound:
         """What is known with one more training."""
         return replace(self, read={**self.read, point: read})
 
+    @property
+    def mean_g_cm2(self) -> float:
+        """What the mean predictor says."""
+        training = self.dataset.of_split("train")
+        return patient_mean_g_cm2(Readings.of(training, [record.bmd_g_cm2 for record in training]))
+
     def _on_all(self) -> dict[str, Readings]:
         """The readings of the systems trained on all patients, the hierarchy first."""
         there = {point.system: read for point, read in self.read.items() if point.patients == self.n_train}
@@ -87,10 +95,9 @@ class StudyFound:
 
     def metrics(self, *, quick: bool, seconds: Mapping[str, float]) -> dict[str, Any]:
         """The content of metrics.json."""
-        training = self.dataset.of_split("train")
         systems = self._on_all()
         repeats = precision(systems[MAIN].predicted_g_cm2, systems[MAIN].hips)
-        constant = patient_mean_g_cm2(Readings.of(training, [record.bmd_g_cm2 for record in training]))
+        constant = self.mean_g_cm2
         systems[MEAN_PREDICTOR] = mean_predictor(systems[MAIN], constant)
         levels = robustness(
             self.changed, lsc=repeats.lsc, options=BootstrapOptions(self.options.bootstrap_samples, self.options.seed)
@@ -103,11 +110,12 @@ class StudyFound:
             "seed": self.options.seed,
             "mean_predictor_g_cm2": constant,
             **comparison(systems, self.options, reference=self.reference),
-            **_pose(repeats),
+            **pose_figures(systems[MAIN]),
             "jpeg_within_lsc": _shares(levels, "jpeg "),
             "jpeg2000_within_lsc": _shares(levels, "jpeg2000 "),
             "robustness": levels,
             "learning_curve": self._curve(),
+            **({} if self.transfer is None else {"transfer": dict(self.transfer)}),
             "points": _points(systems[MAIN]),
             "simulated": self.dataset.card.simulated,
             "bmd_sources": sorted({record.bmd_source for record in self.test}),
@@ -142,7 +150,9 @@ def compressed(
     return tuple(changes(predictor, found.dataset, images, applied, files=found.files, on_image=on_image))
 
 
-def _pose(repeats: Precision) -> dict[str, Any]:
+def pose_figures(readings: Readings) -> dict[str, Any]:
+    """Precision over the images of each hip, as flat keys of metrics.json."""
+    repeats = precision(readings.predicted_g_cm2, readings.hips)
     named = {
         "pose_rms_cv_percent": repeats.rms_cv,
         "pose_rms_sd_g_cm2": repeats.rms_sd,

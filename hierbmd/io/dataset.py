@@ -24,6 +24,7 @@ from hierbmd.io.atomic import atomic_path, read_json, write_json
 VERSION = 1
 
 _IMAGES = ("radiograph", "bones", "region", "region_mask")
+_FURTHER = "further"
 _PLAIN = [f.name for f in dataclasses.fields(PairRecord) if f.name not in ("outcomes", "extra")]
 
 
@@ -64,6 +65,13 @@ class Dataset:
         if images["radiograph"].shape != (height, width):
             raise BadManifest(
                 f"the pair is {images['radiograph'].shape}, the data set's frame {(height, width)}",
+                where=path,
+                mend="prepare the data set again",
+            )
+        channels = len(self.card.regions) + len(self.card.structures)
+        if len(images.get(_FURTHER, ())) != channels:
+            raise BadManifest(
+                f"the pair has {len(images.get(_FURTHER, ()))} further channels, the data set's card {channels}",
                 where=path,
                 mend="prepare the data set again",
             )
@@ -131,7 +139,8 @@ def write_pair(folder: str | Path, pair: TrainingPair) -> Path:
     """Write one pair's images (and nothing that needs a pickle), atomically; returns the file."""
     path = pair_path(folder, pair.record.pair_id)
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, **{name: getattr(pair, name) for name in _IMAGES})
+        names = _IMAGES if pair.further is None else (*_IMAGES, _FURTHER)
+        np.savez_compressed(stream, **{name: getattr(pair, name) for name in names})
     return path
 
 
@@ -139,12 +148,14 @@ def read_pair_images(path: str | Path) -> dict[str, Any]:
     """The arrays of one pair file by name; BadManifest when it is missing, truncated or holds something else."""
     try:
         with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            return {name: stored[name] for name in _IMAGES}
+            further = (_FURTHER,) if _FURTHER in stored else ()
+            return {name: stored[name] for name in (*_IMAGES, *further)}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise BadManifest(f"not a readable pair ({error})", where=path, mend="prepare the data set again") from None
 
 
 def _json_from(card: DatasetCard) -> dict[str, Any]:
+    further = {"regions": list(card.regions), "structures": list(card.structures)}
     return {
         "version": VERSION,
         "frame": {
@@ -153,6 +164,7 @@ def _json_from(card: DatasetCard) -> dict[str, Any]:
             "canonical_side": CANONICAL_SIDE.value,
         },
         "bones": list(card.bones),
+        **{name: names for name, names in further.items() if names},
         "region": card.region,
         "unit": "g/cm2",
         "material": card.material.value,
@@ -176,6 +188,8 @@ def _card_from(value: Any, path: Path) -> DatasetCard:
             material=Material(value["material"]),
             region=value["region"],
             bones=tuple(value["bones"]),
+            regions=tuple(value.get("regions", ())),
+            structures=tuple(value.get("structures", ())),
             sdd_mm=value["sdd_mm"],
             source_isocentre_mm=value["source_isocentre_mm"],
             view=None if value["view"] is None else View(value["view"]),

@@ -19,7 +19,7 @@ def run_is_finished(out: Path, identity: Mapping[str, Any]) -> bool:
     """Whether the folder holds this run, done; BadConfig: another run, OutputUnwritable: something else.
 
     A run is told by `stage`, `config`, `data_sha256` and `start_sha256` of its identity, those of them that it has. A
-    setting that the run's own version did not know is null there, which is what it is when it is off.
+    setting that the run's own version did not know counts as off.
     """
     if not (out / RUN_FILE).is_file():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -42,4 +42,4 @@ def _differences(a: Any, b: Any, at: str = "") -> list[str]:
     if isinstance(a, dict) and isinstance(b, dict):
         keys = sorted(set(a) | set(b))
         return [d for key in keys for d in _differences(a.get(key), b.get(key), f"{at}.{key}".lstrip("."))]
-    return [] if a == b else [f"{at}: {a} -> {b}"]
+    return [] if a == b or (a is None and b is False) else [f"{at}: {a} -> {b}"]

@@ -26,6 +26,10 @@ class DensityOutput(NamedTuple):
         """Of the chosen images of the batch, (B,) bool."""
         return DensityOutput(self.areal[chosen], None if self.mask_logits is None else self.mask_logits[chosen])
 
+    def first(self, channels: int | None) -> DensityOutput:
+        """The first channels, all of them for None."""
+        return DensityOutput(self.areal[:, :channels], self.mask_logits)
+
     @property
     def region_mean(self) -> Tensor:
         """The mean of the first channel over the region, (B,), g/cm2: its sum over the region's expected area."""

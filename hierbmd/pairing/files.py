@@ -40,7 +40,8 @@ def qc_columns(region: str) -> tuple[str, ...]:
 def write_made_pair(out: Path, record: PairRecord, made: MadePair) -> None:
     """Write a pair's images to `pairs/` and its picture to `qc/`, each atomically."""
     images = made.images
-    write_pair(out, TrainingPair(record, images.radiograph, images.bones, images.region, images.region_mask))
+    target = (images.radiograph, images.bones, images.region, images.region_mask, images.further)
+    write_pair(out, TrainingPair(record, *target))
     picture = pair_picture(images.radiograph, images.bones, images.region_mask, made.half.covered)
     write_png(out / "qc" / f"{record.pair_id}.png", picture)
 

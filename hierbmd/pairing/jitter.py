@@ -77,7 +77,7 @@ def _moved(loose: Loose, made: MadePair, options: JitterOptions, rng: np.random.
     shot = expose(moved, geometry, options=_EXPOSURE, seed=int(rng.integers(2**31)))
     pixels = view.canonical(shot.pixels)
     half = replace(made.half, pixels=pixels, covered=np.ones(pixels.shape, dtype=np.bool_))
-    return replace(made, half=half, images=pair_images(made.measured, half, poses))
+    return replace(made, half=half, images=pair_images(made.measured, half, poses, made.further))
 
 
 def turn_about(centre_mm: Vector, angles_deg: Vector, *, shift_mm: Vector | None = None) -> Matrix:

@@ -21,6 +21,7 @@ from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import BadRegion, HierbmdError, LabelsMismatch
 from hierbmd.geometry import Camera, ProjectionGeometry, Side
 from hierbmd.pairing.options import PairingOptions
+from hierbmd.pairing.structures import NOTHING_FURTHER, Further, further_of
 from hierbmd.registration.outcome import BoneRegistration
 from hierbmd.registration.patient import register_bones
 from hierbmd.rigid import Matrix, transform_points
@@ -37,7 +38,7 @@ class PairImages:
     """The images of a pair in the canonical half frame; see TrainingPair. `region_bmd_g_cm2` is what they read.
 
     `at_pose_g_cm2` has by name what every region of the site reads at the radiograph's pose, None for one off the
-    image.
+    image. `further` has the channels that `--structures` asks for, None without.
     """
 
     radiograph: NDArray[np.float32]
@@ -46,9 +47,12 @@ class PairImages:
     region_mask: NDArray[np.uint8]
     region_bmd_g_cm2: float
     at_pose_g_cm2: Mapping[str, float | None]
+    further: NDArray[np.float32] | None = None
 
 
-def pair_images(measured: MeasuredSite, half: Half, poses: Mapping[str, Matrix]) -> PairImages:
+def pair_images(
+    measured: MeasuredSite, half: Half, poses: Mapping[str, Matrix], further: Further = NOTHING_FURTHER
+) -> PairImages:
     """Project a site's calibrated bones, each at its own pose (camera_from_world 4x4 by bone).
 
     A region moves with the bones that it is of: a hip's with the femur, a lumbar one's parts with their vertebrae.
@@ -61,6 +65,8 @@ def pair_images(measured: MeasuredSite, half: Half, poses: Mapping[str, Matrix])
     )
     projected = {name: _project(measured, one.mask, camera, poses) for name, one in measured.regions.items()}
     region, seen = projected[measured.target]
+    shown = [projected[name][0] for name in further.regions]
+    shown += [one.image(half.geometry, poses) for one in further.structures]
     return PairImages(
         radiograph=half.pixels,
         bones=canonical(bones),
@@ -70,6 +76,7 @@ def pair_images(measured: MeasuredSite, half: Half, poses: Mapping[str, Matrix])
         at_pose_g_cm2={
             name: mean_bmd_g_cm2(areal, where) if where.any() else None for name, (areal, where) in projected.items()
         },
+        further=canonical(np.stack(shown)) if shown else None,
     )
 
 
@@ -117,6 +124,7 @@ class MadePair:
     half: Half
     images: PairImages
     found: Mapping[str, BoneRegistration]
+    further: Further = NOTHING_FURTHER
 
 
 @dataclass(frozen=True)
@@ -169,7 +177,9 @@ def make_pairs(
         by_bone = {bone: found[site.label(bone, side)] for bone in site.bones}
         half = half_radiograph(radiograph, side, options.frame, camera=start.camera)
         poses = {bone: result.camera_from_world for bone, result in by_bone.items()}
-        return MadePair(measured[side], half, pair_images(measured[side], half, poses), by_bone)
+        here = (patient.volume, patient.labels, patient.calibration)
+        further = further_of(options.structures, measured[side], *here)
+        return MadePair(measured[side], half, pair_images(measured[side], half, poses, further), by_bone, further)
 
     usable = []
     for side in measured:

@@ -24,6 +24,9 @@ class PairingOptions:
     region: RegionOptions = field(default_factory=RegionOptions, metadata=part())
     registration: RegistrationOptions = field(default_factory=RegistrationOptions, metadata=part())
     keep_metal: bool = option("keep sides with metal in the bone (flagged) instead of refusing them", False)
+    structures: tuple[str, ...] = option(
+        "further target channels: regions of the hip (femoral_neck, ...), bones and muscles of the label map", ()
+    )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from hierbmd.errors import Uncalibrated
 from hierbmd.geometry import Side, View
 from hierbmd.io.decisions import Decision, decision_key
 from hierbmd.pairing.options import PairingOptions
+from hierbmd.pairing.structures import further_names
 from hierbmd.report.quality import QualityEntry
 from hierbmd.report.review import Entry
 
@@ -147,6 +148,8 @@ class Cohort:
         if len(materials) > 1:
             raise Uncalibrated("HA and K2HPO4 in one data set", mend="scales are never mixed: prepare them apart")
 
+        regions, structures = further_names(options.structures, site_of(options.region.region))
+
         def common(values: set[Any]) -> Any:
             return next(iter(values)) if len(values) == 1 else None
 
@@ -154,6 +157,8 @@ class Cohort:
             frame=options.frame,
             region=options.region.region,
             bones=site_of(options.region.region).bones,
+            regions=regions,
+            structures=structures,
             material=Material(materials.pop()),
             sdd_mm=common({record.sdd_mm for record in records}),
             source_isocentre_mm=common({record.source_isocentre_mm for record in records}),
@@ -218,7 +223,7 @@ def _with_row(stored: Mapping[str, Any], row: ManifestRow, splits: Mapping[str, 
         record,
         bmd_g_cm2=row.bmd_g_cm2 if row.bmd_g_cm2 is not None else record.bmd_qct_g_cm2,
         bmd_source=(row.bmd_source or "manifest") if given else record.bmd_source,
-        radiograph=row.radiograph.name,
+        radiograph=row.radiograph_name,
         split=splits[row.subject],
         age=row.age,
         sex=row.sex,

@@ -13,22 +13,11 @@ from hierbmd.report import pictures
 from hierbmd.report.frame import provenance, write_page
 from hierbmd.report.patients import patients_section, t_scores_against
 from hierbmd.report.results import Results, read_refusals, read_results
-from hierbmd.report.sections import curve, robustness, systems
+from hierbmd.report.sections import AGREEMENT_FIGURES, IMAGE_FIGURES, curve, robustness, systems
 from hierbmd.report.words import card, estimate, figure, interval, number, table
 
 REPORT_FILE = "report.html"
 
-_AGREEMENT = {
-    "pearson_r": "Pearson r",
-    "icc_2_1": "ICC(2,1): two-way random, absolute agreement, single",
-    "rmse_g_cm2": "RMSE",
-    "mae_g_cm2": "MAE",
-    "see_g_cm2": "SEE of the regression on the prediction",
-    "bias_g_cm2": "Bland-Altman bias (predicted - reference)",
-    "limit_low_g_cm2": "Bland-Altman lower limit",
-    "limit_high_g_cm2": "Bland-Altman upper limit",
-    "calibration_slope": "calibration slope (1 is perfect)",
-}
 _PRECISION = {
     "rms_sd_g_cm2": "RMS-SD",
     "rms_cv_percent": "RMS-CV",
@@ -36,12 +25,6 @@ _PRECISION = {
     "lsc_percent": "least significant change (2.77 RMS-CV)",
 }
 _SCREENING = {"auc": "AUC", "sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV", "npv": "NPV"}
-_IMAGES = {
-    "density_mae_g_cm2": "mean absolute error on the bone",
-    "density_psnr_db": "PSNR on the bone",
-    "density_ssim": "SSIM on the bone",
-    "region_bias_g_cm2": "bias of the region's mean",
-}
 
 
 def write_report(results: str | Path, dataset: str | Path, *, title: str = "Evaluation on patients never seen") -> Path:
@@ -133,7 +116,9 @@ def _plots(read: Results) -> str:
 
 def _agreement(metrics: Mapping[str, Any]) -> str:
     model, baseline = (metrics["agreement"][name] for name in ("model", "mean_predictor"))
-    rows = [[escape(words), estimate(model[name]), estimate(baseline[name])] for name, words in _AGREEMENT.items()]
+    rows = [
+        [escape(words), estimate(model[name]), estimate(baseline[name])] for name, words in AGREEMENT_FIGURES.items()
+    ]
     rows.append(["reference inside the model's interval", estimate(metrics["interval_coverage"]), "-"])
     caption = (
         f"95 % intervals from {metrics['bootstrap_samples']} bootstrap samples of patients (seed {metrics['seed']}). "
@@ -169,7 +154,7 @@ def _screening(metrics: Mapping[str, Any]) -> str:
 
 
 def _images(metrics: Mapping[str, Any]) -> str:
-    rows = [[escape(words), estimate(metrics["density_image"][name])] for name, words in _IMAGES.items()]
+    rows = [[escape(words), estimate(metrics["density_image"][name])] for name, words in IMAGE_FIGURES.items()]
     caption = (
         f"Predicted against true areal-density image of the region, mean over the images; range for PSNR and SSIM "
         f"{number(metrics['density_peak_g_cm2'], 'g/cm2')}."

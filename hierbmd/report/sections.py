@@ -16,6 +16,27 @@ SYSTEM_FIGURES = {
 }
 """What is said of each system: key, words and unit."""
 
+AGREEMENT_FIGURES = {
+    "pearson_r": "Pearson r",
+    "icc_2_1": "ICC(2,1): two-way random, absolute agreement, single",
+    "rmse_g_cm2": "RMSE",
+    "mae_g_cm2": "MAE",
+    "see_g_cm2": "SEE of the regression on the prediction",
+    "bias_g_cm2": "Bland-Altman bias (predicted - reference)",
+    "limit_low_g_cm2": "Bland-Altman lower limit",
+    "limit_high_g_cm2": "Bland-Altman upper limit",
+    "calibration_slope": "calibration slope (1 is perfect)",
+}
+"""What is said of agreement: key and words."""
+
+IMAGE_FIGURES = {
+    "density_mae_g_cm2": "mean absolute error on the bone",
+    "density_psnr_db": "PSNR on the bone",
+    "density_ssim": "SSIM on the bone",
+    "region_bias_g_cm2": "bias of the region's mean",
+}
+"""What is said of density images: key and words."""
+
 
 def figure_of(row: Mapping[str, Any], name: str, unit: str) -> dict[str, Any]:
     """A figure of the flat keys NAME, NAME_low, NAME_high and NAME_reason as `estimate` takes it."""

@@ -14,7 +14,7 @@ from hierbmd.io.atomic import write_json
 from hierbmd.io.tables import write_table
 from hierbmd.report import pictures
 from hierbmd.report.frame import provenance, write_page
-from hierbmd.report.sections import SYSTEM_FIGURES, curve, figure_of, robustness, systems, words_of
+from hierbmd.report.sections import IMAGE_FIGURES, SYSTEM_FIGURES, curve, figure_of, robustness, systems, words_of
 from hierbmd.report.words import estimate, figure, table
 
 TABLE_FILE = "study.csv"
@@ -38,26 +38,44 @@ def write_study(folder: str | Path, metrics: Mapping[str, Any]) -> None:
 
 
 def _rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows = []
-    for system, found in metrics["systems"].items():
-        for name, (_, unit) in SYSTEM_FIGURES.items():
-            rows.append({"part": "systems", "what": system, "patients": metrics["n_train"], "figure": name})
-            rows[-1] |= figure_of(found, name, unit)
-    for system, found in metrics["paired"].items():
-        for name in SYSTEM_FIGURES:
-            what = f"{metrics['paired_against']} less {system}"
-            rows.append({"part": "paired", "what": what, "figure": name, **found[name]})
+    rows = _system_rows(metrics, metrics["n_train"])
     for point in metrics["learning_curve"]:
         for name, (_, unit) in SYSTEM_FIGURES.items():
             rows.append({"part": "learning curve", "what": point["system"], "patients": point["patients"]})
             rows[-1] |= {"figure": name, **figure_of(point, name, unit)}
-    for name, unit in (("pose_rms_sd_g_cm2", "g/cm2"), ("pose_rms_cv_percent", "%"), ("lsc_percent", "%")):
-        rows.append({"part": "pose", "what": metrics["paired_against"], "figure": name})
-        rows[-1] |= figure_of(metrics, name, unit)
+    rows += _pose_rows("pose", metrics)
     for level in metrics["robustness"]:
         for name in ("mean_change_g_cm2", "sd_change_g_cm2", "within_lsc"):
             rows.append({"part": level["sweep"], "what": level["name"], "figure": name, **level[name]})
+    if "transfer" in metrics:
+        found = metrics["transfer"]
+        rows += _system_rows(found, metrics["n_train"], prefix="transfer: ") + _pose_rows("transfer: pose", found)
+        rows += [
+            {"part": "transfer: density image", "what": found["paired_against"], "figure": name, **figure}
+            for name, figure in found["density_image"].items()
+        ]
     return rows
+
+
+def _system_rows(compared: Mapping[str, Any], patients: int, *, prefix: str = "") -> list[dict[str, Any]]:
+    rows = []
+    for system, found in compared["systems"].items():
+        for name, (_, unit) in SYSTEM_FIGURES.items():
+            rows.append({"part": f"{prefix}systems", "what": system, "patients": patients, "figure": name})
+            rows[-1] |= figure_of(found, name, unit)
+    for system, found in compared["paired"].items():
+        for name in SYSTEM_FIGURES:
+            what = f"{compared['paired_against']} less {system}"
+            rows.append({"part": f"{prefix}paired", "what": what, "figure": name, **found[name]})
+    return rows
+
+
+def _pose_rows(part: str, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    units = {"pose_rms_sd_g_cm2": "g/cm2", "pose_rms_cv_percent": "%", "lsc_percent": "%"}
+    what = metrics["paired_against"]
+    return [
+        {"part": part, "what": what, "figure": name, **figure_of(metrics, name, unit)} for name, unit in units.items()
+    ]
 
 
 def _lead(metrics: Mapping[str, Any]) -> str:
@@ -74,8 +92,30 @@ def _sections(metrics: Mapping[str, Any]) -> dict[str, str]:
         "Learning curve": f'<p class="note">{escape(_CURVE_NOTE)}</p>' + curve(metrics["learning_curve"]),
         "Pose": _pose(metrics),
         "Compression": robustness(metrics["robustness"], figure_of(metrics, "lsc_g_cm2", "g/cm2")),
+        **({"Patients of another source": _transfer(metrics)} if "transfer" in metrics else {}),
         "How this came about": provenance(metrics),
     }
+
+
+def _transfer(metrics: Mapping[str, Any]) -> str:
+    found = metrics["transfer"]
+    lead = (
+        f"{found['n_images']} images of {found['n_subjects']} patients that are not of the study's source; the systems "
+        f"are those trained on all {metrics['n_train']} patients, and nothing is fitted anew. Reference BMD: "
+        f"{', '.join(found['bmd_sources'])}."
+    )
+    if found["real_cts"]:
+        lead += (
+            f" Made from {found['real_cts']} real CT in many states, with simulated radiographs: they share its "
+            "anatomy, so the intervals are narrower than those of as many people would be."
+        )
+    rows = [[escape(words), estimate(found["density_image"][name])] for name, words in IMAGE_FIGURES.items()]
+    return (
+        f'<p class="note">{escape(lead)}</p>'
+        + systems(found, bootstrap_samples=metrics["bootstrap_samples"])
+        + _pose(found)
+        + table(["density image", "value"], rows, caption="The hierarchical system, mean over the images.")
+    )
 
 
 def _scatter(metrics: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ from hierbmd.errors import BadConfig
 from hierbmd.evaluation.perturb import Perturbation, Stored, jpeg, jpeg2000
 from hierbmd.options import option
 
-TARGETS = ("bones", "region", "mask")
+TARGETS = ("bones", "region", "mask", "further")
 
 COMPRESSED_BITS = 12
 """The grey levels that a half image has before a JPEG 2000 of it; a baseline JPEG has 8."""
@@ -86,7 +86,7 @@ class Augmentation:
 def make_augment(options: Augmentation) -> Callable[[dict[str, Any], int], dict[str, Any]]:
     """A function (sample, seed) -> sample; the same seed gives the same sample, whatever ran before.
 
-    A sample holds float32 arrays (C, H, W): "radiograph" and the TARGETS.
+    A sample holds float32 arrays (C, H, W): "radiograph" and the TARGETS that there are.
     """
     parts = _transforms(options)
     chain = Compose(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from hierbmd.errors import UntrustedWeights
 from hierbmd.io.atomic import atomic_path
 
 FOLDER = "checkpoints"
@@ -29,8 +31,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             os.fsync(stream.fileno())
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        """Load a checkpoint of one's own run, never unpickling code."""
-        return dict(super().load_checkpoint(path, map_location=lambda storage, _: storage, weights_only=True))
+        """Load a checkpoint of one's own run, never unpickling code; UntrustedWeights when it is anything else."""
+        try:
+            return dict(super().load_checkpoint(path, map_location=lambda storage, _: storage, weights_only=True))
+        except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+            reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+            raise UntrustedWeights(
+                f"not a checkpoint that a run wrote ({reason})", where=path, mend="remove it to begin the run again"
+            ) from None
 
 
 def epoch_end_checkpoint(out: Path) -> ModelCheckpoint:

@@ -17,8 +17,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from hierbmd.data.card import IntensityNormalisation
 from hierbmd.data.pairs import PairRecord, TrainingPair
-from hierbmd.data.splits import SplitMember, fold_strata, grouped_folds, same_pixels
-from hierbmd.errors import BadConfig, BadManifest, SplitLeak
+from hierbmd.data.splits import SplitMember, check_leaks, fold_strata, grouped_folds
+from hierbmd.errors import BadConfig, BadManifest
 from hierbmd.io.dataset import Dataset, read_dataset
 from hierbmd.options import option
 from hierbmd.training.augment import Augmentation, make_augment
@@ -26,7 +26,8 @@ from hierbmd.training.unpaired import RadiographsAlone, files, read_unpaired
 
 Batch = dict[str, Any]
 """A batch: "radiograph", "region", "mask" (B, 1, H, W) and "bones" (B, bones, H, W) float32, radiograph normalised, the
-others in g/cm2 or 0 to 1; "bmd" and "bmd_at_pose" (B,) g/cm2; "registered" (B,) bool; "pair_id" a list."""
+others in g/cm2 or 0 to 1; "further" (B, K, H, W) g/cm2 where the data set has further channels; "bmd" and "bmd_at_pose"
+(B,) g/cm2; "registered" (B,) bool; "pair_id" a list."""
 
 TRAIN, VALIDATION = "train", "val"
 CONVERGED = "converged"
@@ -57,8 +58,8 @@ class PairData(LightningDataModule):
 
     Pairs are split by patient when the data set is prepared; this takes the splits "train" and "val" as they are, or
     draws `folds` of their patients and holds one out. `alone` is set by a run whose training batches are to hold
-    radiographs and nothing else, those in the folder `radiographs` among them. Errors: BadManifest when a patient is in
-    two splits or there is nothing to train on, SplitLeak when two patients share an image's pixels, BadConfig for too
+    radiographs and nothing else, those in the folder `radiographs` among them. Errors: SplitLeak when a patient is in
+    two splits or two patients share an image's pixels, BadManifest when there is nothing to train on, BadConfig for too
     many folds, and what `read_dataset` raises.
     """
 
@@ -234,20 +235,17 @@ def _images(pair: TrainingPair, normalisation: IntensityNormalisation) -> dict[s
         "bones": pair.bones.astype(np.float32),
         "region": pair.region[None].astype(np.float32),
         "mask": pair.region_mask[None].astype(np.float32),
+        **({} if pair.further is None else {"further": pair.further.astype(np.float32)}),
     }
+
+
+def bone_images(batch: Batch) -> torch.Tensor:
+    """Every channel of stage 1, (B, C, H, W) g/cm2: the bones, then the further ones where there are any."""
+    return torch.cat([batch["bones"], batch["further"]], dim=1) if "further" in batch else batch["bones"]
 
 
 def _require_usable(dataset: Dataset) -> None:
     where = dataset.folder / "pairs.csv"
     if not dataset.of_split(TRAIN):
         raise BadManifest("no training pairs", where=where, mend="prepare more patients, or check refusals.csv")
-    pairs = same_pixels([SplitMember(r.pair_id, r.subject, r.split, r.radiograph_sha256) for r in dataset.records])
-    if pairs:
-        named = "; ".join(f"{a.name} and {b.name}" for a, b in pairs[:5])
-        raise SplitLeak("the same pixels under two patients", where=named, mend="keep one of them")
-    splits: dict[str, set[str]] = {}
-    for record in dataset.records:
-        splits.setdefault(record.subject, set()).add(record.split)
-    torn = sorted(subject for subject, names in splits.items() if len(names) > 1)
-    if torn:
-        raise BadManifest(f"patients in two splits: {', '.join(torn[:5])}", where=where, mend="split by patient")
+    check_leaks([SplitMember(r.pair_id, r.subject, r.split, r.radiograph_sha256) for r in dataset.records])

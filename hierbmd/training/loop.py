@@ -104,12 +104,16 @@ def hush_loggers() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what Lightning says of choices that are meant so."""
+    """Without what Lightning says of choices that are meant so; what it makes of SIGTERM is a KeyboardInterrupt."""
     hush_loggers()
     with warnings.catch_warnings():
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
-        yield
+        try:
+            yield
+        except SystemExit:
+            # Its answer to SIGTERM, with status 0, and to an interrupt: neither is a run that is done.
+            raise KeyboardInterrupt("training was stopped") from None
 
 
 class _Reports(Callback):

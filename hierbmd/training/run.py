@@ -60,8 +60,9 @@ def train(
     `config` are YAML files laid over the stage's own, `overrides` keys like "trainer.max_epochs" with their values, or
     arguments like "--trainer.max_epochs=3". `out` receives weights.safetensors, card.json, config.yaml, run.json,
     curves.csv, samples/ and checkpoints/. A finished run is left as it is.
-    Errors: BadConfig (unknown key, code not allowed, another run's folder), BadManifest (data), UntrustedWeights and
-    WrongWeights (`start_from`), TrainingDiverged, OutputUnwritable.
+    Errors: BadConfig (unknown key, code not allowed, another run's folder), BadManifest and SplitLeak (data),
+    UntrustedWeights and WrongWeights (`start_from`), TrainingDiverged, OutputUnwritable; KeyboardInterrupt on SIGTERM,
+    too, after the step at hand.
     """
     out = Path(out)
     hush_loggers()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hierbmd.io.atomic import atomic_path
 from hierbmd.models.regressor import BmdNet
-from hierbmd.training.data import Batch
+from hierbmd.training.data import Batch, bone_images
 from hierbmd.training.stage import StageModule
 
 _SHOWN = 4
@@ -47,7 +47,7 @@ class Samples(Callback):
         with torch.no_grad():
             output = density(batch["radiograph"][:_SHOWN].to(module.device))
         module.train(training)
-        target = batch["bones"] if len(density.structures) > 1 else batch["region"]
+        target = bone_images(batch) if len(density.structures) > 1 else batch["region"]
         rows = zip(batch["radiograph"][:_SHOWN], output.areal, target[:_SHOWN], strict=True)
         draw_samples(path, [(r[0].cpu().numpy(), p.cpu().numpy(), t.cpu().numpy()) for r, p, t in rows])
 

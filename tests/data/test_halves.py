@@ -176,3 +176,28 @@ def test_every_region_that_can_be_asked_for_is_of_one_site():
     assert get_args(HipRegion) == HIP.regions
     assert get_args(SpineRegion) == LUMBAR_SPINE.regions
     assert all(site_of(region) == site for site in (HIP, LUMBAR_SPINE) for region in site.regions)
+
+
+@pytest.mark.parametrize("side", [Side.LEFT, Side.RIGHT])
+@pytest.mark.parametrize("size_px", [(240, 220), (90, 150), (30, 20)])
+def test_a_pixel_is_the_mean_over_its_footprint(side, size_px):
+    """Against the footprints one after the other; some frames go past the radiograph's edge."""
+    pixels = np.random.default_rng(3).normal(5.0, 2.0, size_px[::-1]).astype(np.float32)
+    radiograph = _radiograph(size_px, pixels=pixels)
+    half = half_radiograph(radiograph, side, HalfFrame((9, 12), (7.0, 13.0)))
+    seen = half.geometry.upright(half.pixels)
+    covered = half.geometry.upright(half.covered)
+    here, there = half.geometry.camera, radiograph.camera
+    air = np.percentile(pixels, 1.0)
+    for v, u in np.ndindex(seen.shape):
+        shares = []
+        for axis, place in ((0, u), (1, v)):
+            centre = (place - here.centre_px[axis]) * here.pixel_mm[axis] / there.pixel_mm[axis] + there.centre_px[axis]
+            reach = max(here.pixel_mm[axis] / there.pixel_mm[axis], 1.0) / 2
+            index = np.arange(size_px[axis])
+            overlap = np.minimum(centre + reach, index + 0.5) - np.maximum(centre - reach, index - 0.5)
+            shares.append(np.clip(overlap, 0, None) / (2 * reach))
+        weight = np.outer(shares[1], shares[0])
+        assert covered[v, u] == (weight.sum() >= 0.5)
+        expected = (weight * pixels).sum() / weight.sum() if covered[v, u] else air
+        assert seen[v, u] == pytest.approx(expected, rel=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -115,3 +116,47 @@ def test_predict_refuses_a_stage_without_bmd(tmp_path: Path, capsys: pytest.Capt
 def test_tensors_that_do_not_fit_the_card_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WrongWeights, match="do not fit the card's network"):
         load_predictor(_model(tmp_path))
+
+
+def _pickled(model: Path, mark: Path) -> None:
+    torch.save(_Bomb(mark), model / "weights.safetensors")
+
+
+def _tampered(model: Path, mark: Path) -> None:
+    data = bytearray((model / "weights.safetensors").read_bytes())
+    data[-1] ^= 1
+    (model / "weights.safetensors").write_bytes(bytes(data))
+
+
+def _of_another_version(model: Path, mark: Path) -> None:
+    card = json.loads((model / "card.json").read_text())
+    (model / "card.json").write_text(json.dumps({**card, "version": 99}))
+
+
+_COMMANDS = {
+    "predict": ["predict", "x.dcm", "--model", "MODEL", "--out", "OUT"],
+    "evaluate": ["evaluate", "--model", "MODEL", "--data", "DATA", "--out", "OUT"],
+    "evaluate --folds": ["evaluate", "--folds", "MODEL,MODEL", "--data", "DATA", "--out", "OUT"],
+    "ensemble": ["ensemble", "MODEL", "MODEL", "--data", "DATA", "--out", "OUT"],
+    "train --from": ["train", "synthesize", "--data", "DATA", "--out", "OUT", "--from", "MODEL"],
+}
+
+
+@pytest.mark.parametrize("spoil", [_pickled, _tampered, _of_another_version])
+@pytest.mark.parametrize("command", list(_COMMANDS))
+def test_every_command_refuses_such_weights_in_one_line(
+    command: str, spoil: Any, hip_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, mark = _model(tmp_path / "m", "decompose" if "train" in command else "synthesize"), tmp_path / "exploded"
+    spoil(model, mark)
+    places = {"MODEL": str(model), "DATA": str(hip_dataset), "OUT": str(tmp_path / "out")}
+    arguments = [text.replace("MODEL", places["MODEL"]) for text in _COMMANDS[command]]
+    assert main([places.get(text, text) for text in arguments]) == 1
+    name = command.split(maxsplit=1)[0]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(f"hierbmd {name}:")]
+    assert len(lines) == 1
+    expected = "version 99, not 1" if spoil is _of_another_version else "only safetensors with a matching card"
+    assert expected in lines[0]
+    assert str(model) in lines[0]
+    assert not (tmp_path / "out").exists()
+    assert not mark.exists()

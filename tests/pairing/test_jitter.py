@@ -27,7 +27,10 @@ from hierbmd.training.data import FoldChoice, PairData
 
 CAMERA = Camera(1150.0, (128, 128), (3.2, 3.2))
 OPTIONS = PrepareOptions(
-    row=RowOptions(pairing=PairingOptions(frame=HalfFrame((64, 128), (3.2, 3.2))), jitter=JitterOptions(pairs=2))
+    row=RowOptions(
+        pairing=PairingOptions(frame=HalfFrame((64, 128), (3.2, 3.2)), structures=("sacrum", "femoral_neck")),
+        jitter=JitterOptions(pairs=2),
+    )
 )
 
 
@@ -99,3 +102,15 @@ def test_a_turn_keeps_its_centre() -> None:
     assert transform_points(motion, centre) == pytest.approx(centre + np.array([1.0, 2.0, 3.0]))
     with pytest.raises(BadConfig, match="below zero"):
         JitterOptions(pairs=-1)
+
+
+def test_further_channels_are_there_at_every_pose(dataset: Dataset) -> None:
+    assert (dataset.card.regions, dataset.card.structures) == (("femoral_neck",), ("sacrum",))
+    for record in dataset.records:
+        pair = dataset.load(record)
+        assert pair.further is not None
+        neck, sacrum = pair.further
+        # The neck is a part of the femur, and goes where it goes.
+        assert neck.max() > 0.1
+        assert (neck <= pair.bones[1] + 1e-3).all()
+        assert sacrum.max() > 0.1

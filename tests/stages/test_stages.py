@@ -15,6 +15,7 @@ from hierbmd.stages.regress import HeadOptions, Regress
 from hierbmd.stages.synthesize import Synthesize
 
 from hierbmd.data.card import ModelCard
+from hierbmd.errors import BadConfig
 from hierbmd.io.dataset import read_dataset
 from hierbmd.io.weights import read_weights
 from hierbmd.models.density import DensityNet
@@ -105,6 +106,27 @@ def test_a_frozen_generator_stays_and_the_head_learns(hip_dataset: Path, batch: 
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert third.network.value.weight.grad is not None
     assert all(p.grad is None for p in third.network.density.parameters())
+
+
+def test_frozen_norms_keep_stage_2s_statistics_and_train_on_what_evaluation_reads(
+    hip_dataset: Path, batch: Any
+) -> None:
+    second = _begun(Synthesize(UNet((4, 8), norm="batch"), PLAIN, from_scratch=True), hip_dataset)
+    start = _start_of(second, hip_dataset)
+    for freeze in (True, False):
+        third = _begun(Regress(None, PLAIN, HeadOptions(freeze_norm=freeze)), hip_dataset, start)
+        third.eval()
+        evaluated = third.bmd_of(batch["radiograph"])[0].detach()
+        third.train()
+        third.on_train_epoch_start()
+        before = {name: t.clone() for name, t in third.network.density.named_buffers()}
+        trained = third.network(batch["radiograph"])[0]
+        assert torch.allclose(trained, evaluated, atol=1e-5) == freeze
+        assert all(torch.equal(before[n], t) for n, t in third.network.density.named_buffers()) == freeze
+        trained.sum().backward()
+        assert any(p.grad is not None and p.grad.abs().max() > 0 for p in third.network.density.parameters())
+    with pytest.raises(BadConfig, match="no statistics to keep"):
+        Regress(UNet((4, 8)), PLAIN, HeadOptions(freeze_norm=True), from_scratch=True)
 
 
 def test_direct_regression_from_scratch_starts_at_the_mean(hip_dataset: Path, batch: Any) -> None:

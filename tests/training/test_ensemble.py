@@ -106,6 +106,22 @@ def test_predict_and_evaluate_take_it_as_any_model(ensemble: Path, dataset: Data
     assert main(["evaluate", *arguments]) == 0
 
 
+def test_evaluate_reads_what_each_run_held_out(runs: list[Path], dataset: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "folds"
+    arguments = ["--folds", ",".join(map(str, runs)), "--data", str(dataset.folder), "--out", str(out)]
+    assert main(["evaluate", *arguments, "--bootstrap-samples", "150"]) == 0
+    found = json.loads((out / "metrics.json").read_text())
+    errors = []
+    for fold, run in enumerate(runs):
+        predictor = load_predictor(run)
+        for record in PairData(str(dataset.folder), folds=FoldChoice(folds=3, fold=fold)).records("val"):
+            read = predictor.predict_half(half_of(dataset.load(record), dataset))
+            errors.append(read.bmd.value_g_cm2 - record.bmd_g_cm2)
+    assert found["agreement"]["model"]["rmse_g_cm2"]["value"] == pytest.approx(np.sqrt(np.mean(np.square(errors))))
+    assert found["n_images"] == len(errors)
+    assert (out / "report.html").is_file()
+
+
 def test_what_is_no_ensemble_is_refused(
     runs: list[Path], readable_dataset: Path, hip_dataset: Path, tmp_path: Path, tiny_runs: dict[str, Path]
 ) -> None:

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +11,11 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from hierbmd.data.card import Stage
 from hierbmd.errors import BadConfig, BadManifest, OutputUnwritable, UntrustedWeights, WrongWeights
 from hierbmd.io.weights import read_weights
 from hierbmd.training import run
 from hierbmd.training.callbacks import Curves
-from hierbmd.training.run import STAGES, train
+from hierbmd.training.run import train
 
 
 class _Stopped(BaseException):
@@ -84,54 +78,6 @@ def test_a_stopped_run_ends_with_the_same_weights_bit_for_bit(
     assert _same(tmp_path / "whole", tmp_path / "torn")
     whole, torn = ((tmp_path / name / "curves.csv").read_text() for name in ("whole", "torn"))
     assert whole == torn
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_survives_ten_stops_bit_for_bit(
-    stage: Stage, readable_dataset: Path, tmp_path: Path, tiny_runs: dict[str, Path], stop_at: Any
-) -> None:
-    settings = {"trainer.max_epochs": 4, "trainer.accelerator": "cpu", "data.batch_size": 8, "samples_every": 0}
-    if stage in ("pretrain", "decompose"):
-        settings |= {"model.generator.init_args.widths": [4, 8], "model.generator.init_args.dropout": 0.1}
-    if stage in ("decompose", "synthesize"):
-        settings |= {"model.discriminator.layers": 1, "model.discriminator.filters": 4}
-    start = {"synthesize": tiny_runs["decompose"], "regress": tiny_runs["synthesize"]}.get(stage)
-    options = {"overrides": settings, "start_from": start, "progress": False}
-    train(stage, readable_dataset, tmp_path / "whole", **options)
-    for step in (1, 3, 5, 6, 8, 10, 12, 14, 17, 19):  # five steps an epoch, four epochs
-        stop_at(step)
-        with pytest.raises(_Stopped):
-            train(stage, readable_dataset, tmp_path / "torn", **options)
-        assert _epochs_kept(tmp_path / "torn") == step // 5
-    stop_at(None)
-    train(stage, readable_dataset, tmp_path / "torn", **options)
-    assert _same(tmp_path / "whole", tmp_path / "torn")
-
-
-@pytest.mark.slow
-def test_a_killed_process_ends_with_the_same_weights(
-    readable_dataset: Path, tmp_path: Path, tiny_settings: dict[str, Any]
-) -> None:
-    settings = {**tiny_settings, "trainer.max_epochs": 12}
-    flags = [f"--{key}={value}" for key, value in settings.items()]
-    common = [sys.executable, "-m", "hierbmd.cli", "train", "decompose", "--data", str(readable_dataset), *flags]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*common, "--out", str(tmp_path / "whole")], check=True, capture_output=True, env=environment)
-    checkpoint = tmp_path / "torn" / "checkpoints" / "last.ckpt"
-    for n in range(4):
-        process = subprocess.Popen(
-            [*common, "--out", str(tmp_path / "torn")], stderr=subprocess.DEVNULL, env=environment
-        )
-        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-        while process.poll() is None and not (checkpoint.exists() and checkpoint.stat().st_mtime_ns > before):
-            time.sleep(0.01)
-        time.sleep(0.03 * n)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert _epochs_kept(tmp_path / "torn") > n
-    subprocess.run([*common, "--out", str(tmp_path / "torn")], check=True, capture_output=True, env=environment)
-    assert _same(tmp_path / "whole", tmp_path / "torn")
 
 
 def test_a_run_folder_says_what_it_was(tiny_runs: dict[str, Path]) -> None:
