@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hierbmd.geometry import Side
@@ -51,3 +52,9 @@ LUMBAR_SPINE = SkeletalSite(
 def site_of(region: str) -> SkeletalSite:
     """The site that a measured region belongs to."""
     return LUMBAR_SPINE if region in LUMBAR_SPINE.regions else HIP
+
+
+def further_names(names: Sequence[str], site: SkeletalSite) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names that are regions of the site, and the others: the order of the channels."""
+    regions = tuple(name for name in names if name in site.regions)
+    return regions, tuple(name for name in names if name not in site.regions)

@@ -13,7 +13,7 @@ from hierbmd.anatomy.shape import Mask
 from hierbmd.calibration.line import density_volume
 from hierbmd.data.calibration import Calibration
 from hierbmd.data.halves import HalfCamera
-from hierbmd.data.site import SkeletalSite, site_of
+from hierbmd.data.site import further_names, site_of
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import LabelsMismatch
 from hierbmd.geometry import Side
@@ -56,12 +56,6 @@ class Further:
 
 
 NOTHING_FURTHER = Further()
-
-
-def further_names(names: Sequence[str], site: SkeletalSite) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names that are regions of the site, and the others: the order of the channels."""
-    regions = tuple(name for name in names if name in site.regions)
-    return regions, tuple(name for name in names if name not in site.regions)
 
 
 def further_of(

@@ -11,12 +11,11 @@ from typing import Any
 from hierbmd.data.density import Material
 from hierbmd.data.manifest import ManifestRow
 from hierbmd.data.pairs import DatasetCard, PairRecord
-from hierbmd.data.site import site_of
+from hierbmd.data.site import further_names, site_of
 from hierbmd.errors import Uncalibrated
 from hierbmd.geometry import Side, View
 from hierbmd.io.decisions import Decision, decision_key
 from hierbmd.pairing.options import PairingOptions
-from hierbmd.pairing.structures import further_names
 from hierbmd.report.quality import QualityEntry
 from hierbmd.report.review import Entry
 

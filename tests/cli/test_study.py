@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hierbmd.cli import study
-from hierbmd.cli._systems import SYSTEMS, Training, _readings, epochs_of
+from hierbmd.cli._systems import SYSTEMS, epochs_of, readings
 from hierbmd.cli.main import main
 from hierbmd.data.card import Readout
 from hierbmd.data.splits import pixels_sha256
@@ -41,9 +41,8 @@ def foreign_dataset(hip_dataset, tmp_path_factory):
     """Two images each of four patients whom nobody has learnt from, brighter by another gain."""
     folder, records = tmp_path_factory.mktemp("foreign"), []
     here = read_dataset(hip_dataset)
-    for record in [
-        r for r in here.of_split("test") if r.subject in sorted({r.subject for r in here.of_split("test")})[:4]
-    ]:
+    four = sorted({record.subject for record in here.of_split("test")})[:4]
+    for record in [record for record in here.of_split("test") if record.subject in four]:
         pair = here.load(record)
         radiograph = pair.radiograph * np.float32(1.3)
         records.append(
@@ -69,13 +68,13 @@ def test_every_system_makes_as_many_steps():
 
 def test_test_images_are_read_again_when_a_models_line_changes(hip_dataset, blob_reader, tmp_path, monkeypatch):
     """The weights are the same: only the line from raw to true BMD is another."""
-    task = Training("hierarchical", 10, hip_dataset, tmp_path, (1, 1, 1), {}, 0)
+    dataset = read_dataset(hip_dataset)
 
     def read_with(slope, offset_g_cm2):
         reader = blob_reader(offset_g_cm2=offset_g_cm2)
         reader.card = dataclasses.replace(reader.card, readout=Readout(slope, 0.0))
         monkeypatch.setattr("hierbmd.predict.load_predictor", lambda folder: reader)
-        return _readings(task)
+        return readings(tmp_path, dataset, dataset.of_split("test"), kept=tmp_path / "readings.json")
 
     first = read_with(1.0, 0.0)
     assert read_with(1.0, 0.2) == first

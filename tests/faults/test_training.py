@@ -90,16 +90,21 @@ def test_the_last_good_checkpoint_is_kept_and_finite(
 
 @pytest.mark.parametrize("stage", ["pretrain", "synthesize", "regress"])
 def test_the_other_stages_stop_alike(
-    stage: Any, readable_dataset: Path, tmp_path: Path, tiny_runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    stage: Any,
+    readable_dataset: Path,
+    tmp_path: Path,
+    tiny_runs: dict[str, Path],
+    tiny_settings: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from importlib import import_module
 
     module = getattr(import_module(f"hierbmd.stages.{stage}"), stage.capitalize())
     original = module.training_step
     monkeypatch.setattr(module, "training_step", lambda self, batch, n: original(self, batch, n) * float("nan"))
-    settings: dict[str, Any] = {"trainer.max_epochs": 1, "trainer.accelerator": "cpu", "samples_every": 0}
-    if stage == "pretrain":
-        settings["model.generator.init_args.widths"] = [4, 8]
+    own = {"pretrain": ".generator.", "synthesize": ".discriminator.", "regress": " none"}[stage]
+    settings = {key: value for key, value in tiny_settings.items() if "model." not in key or own in key}
+    settings["trainer.max_epochs"] = 1
     start = {"synthesize": tiny_runs["decompose"], "regress": tiny_runs["synthesize"]}.get(stage)
     with pytest.raises(TrainingDiverged, match="the loss is not finite in epoch 0"):
         train(stage, readable_dataset, tmp_path / "run", start_from=start, overrides=settings, progress=False)

@@ -9,11 +9,11 @@ from hierbmd.anatomy.areal import project_density
 from hierbmd.anatomy.hip import measure_hip
 from hierbmd.calibration.line import density_volume
 from hierbmd.data.halves import HalfCamera
-from hierbmd.data.site import HIP
+from hierbmd.data.site import HIP, further_names
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.errors import LabelsMismatch
 from hierbmd.geometry import Camera, Placement, Side, View
-from hierbmd.pairing.structures import further_names, further_of
+from hierbmd.pairing.structures import further_of
 
 _MUSCLE = 81
 """TotalSegmentator's gluteus_maximus_right."""
