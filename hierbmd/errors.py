@@ -167,7 +167,7 @@ class TrainingDiverged(HierbmdError):
 
 
 class SegmenterFailed(HierbmdError):
-    """An installed segmenter that ended with an error or left no label map."""
+    """An installed segmenter that ended with an error, or whose bundle cannot be run."""
 
 
 class ProcessDied(HierbmdError):

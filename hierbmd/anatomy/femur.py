@@ -35,6 +35,8 @@ HEAD_RADIUS_MM = (15.0, 34.0)
 
 _LEAST_COVERAGE = 0.35
 _STEP_MM = 1.0
+_FINE_MM = 3.0
+"""At voxels up to this, what cannot be placed is the label's fault: a trochanter must stand out by as much."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,24 @@ class FemurAxes:
 def femur_axes(mask: Mask, grid: Grid) -> FemurAxes:
     """The axes of a femur from its mask (ni, nj, nk), which must reach to below the lesser trochanter.
 
-    Errors: BadRegion says which part cannot be placed and why (femur cut off, not a femur); NotOrthogonal.
+    Errors: BadRegion says which part cannot be placed and why (femur cut off, not a femur, and at voxels of more than
+    3 mm that these may be the cause); NotOrthogonal.
     """
     box = box_of(mask)
     bone, local = solid(mask[box]), subgrid(grid, box)
+    try:
+        return _axes(bone, local)
+    except BadRegion as error:
+        coarsest_mm = float(grid.spacing_mm.max())
+        if coarsest_mm <= _FINE_MM:
+            raise
+        raise BadRegion(
+            f"{error.what}; voxels of {coarsest_mm:.1f} mm may be too coarse to tell",
+            mend=f"a CT with voxels of {_FINE_MM:.0f} mm or less; else: {error.mend}",
+        ) from None
+
+
+def _axes(bone: Mask, local: Grid) -> FemurAxes:
     head = femoral_head(bone, local)
     points = world_points(bone, local)
     neck = femoral_neck(points, head, float(local.voxel_mm3))

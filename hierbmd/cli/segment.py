@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hierbmd.anatomy.atlas_options import ATLAS_NAMES, AtlasOptions
 from hierbmd.anatomy.options import RegionOptions
-from hierbmd.anatomy.segmenter_options import SEGMENTER_NAMES, SegmenterOptions
+from hierbmd.anatomy.segmenter_options import SEGMENTER_NAMES, TOTALSEGMENTATOR, SegmenterOptions
 from hierbmd.cli._options import parse
 from hierbmd.errors import BadConfig
 from hierbmd.options import option, part
@@ -43,7 +43,7 @@ def run(options: Options) -> int:
     if sum(said) != 1:
         raise BadConfig(
             "where the bones are is not said once",
-            mend="give --labels, or --atlas CT,LABELS, or --segmenter totalsegmentator",
+            mend="give --labels, or --atlas CT,LABELS, or --segmenter totalsegmentator, or --segmenter FOLDER",
         )
     from hierbmd.anatomy.planes import labels_picture
     from hierbmd.anatomy.regions import REGION_IDS
@@ -87,9 +87,7 @@ def _bones(volume: Volume, options: Options) -> tuple[LabelMap, dict[str, Any]]:
 
         return read_labels(options.labels, scheme=options.scheme, onto=volume.grid), {}
     if options.segmenter.segmenter is not None:
-        from hierbmd.anatomy.totalsegmentator import totalsegmentator_labels
-
-        return totalsegmentator_labels(volume, options.segmenter), {"segmenter": options.segmenter.segmenter}
+        return _segmented(volume, options.segmenter, options.scheme), {"segmenter": options.segmenter.segmenter}
     from hierbmd.anatomy.atlas import carried_labels, read_atlases
 
     carried = carried_labels(volume, read_atlases(options.atlas, scheme=options.scheme), options.atlas)
@@ -97,3 +95,17 @@ def _bones(volume: Volume, options: Options) -> tuple[LabelMap, dict[str, Any]]:
         ends = ", ends where the atlas's scan ends" if one["ends_at_atlas_scan"] else ""
         print(f"{name}: edge {one['edge_offset_mm']:.1f} mm from where HU fall{ends}", file=sys.stderr)
     return carried.labels, {"atlas": carried.findings}
+
+
+def _segmented(volume: Volume, options: SegmenterOptions, scheme: Path | None) -> LabelMap:
+    if options.segmenter == TOTALSEGMENTATOR:
+        from hierbmd.anatomy.totalsegmentator import totalsegmentator_labels
+
+        return totalsegmentator_labels(volume, options)
+    from hierbmd.anatomy.monai_bundle import bundle_labels
+
+    assert options.segmenter is not None
+    folder = Path(options.segmenter)
+    if not folder.is_dir():
+        raise BadConfig("no such segmenter", where=folder, mend="totalsegmentator, or the folder of a MONAI bundle")
+    return bundle_labels(volume, folder, options, scheme=scheme)

@@ -194,3 +194,18 @@ def test_the_base_of_the_greater_trochanter_is_where_the_outline_stands_out():
 def test_an_outline_without_a_greater_trochanter_is_refused(outline):
     with pytest.raises(BadRegion, match="no greater trochanter"):
         module.greater_trochanter_base(*outline, below_mm=75.0)
+
+
+@pytest.mark.parametrize(
+    ("coarse", "said"), [(1, "check the femur's label"), (2, "voxels of 6.0 mm may be too coarse")]
+)
+def test_coarse_voxels_are_named_where_they_may_be_why_an_axis_is_not_found(coarse_patient, monkeypatch, coarse, said):
+    """The same bone in each or every other slice; a trochanter of any height is refused here."""
+    monkeypatch.setattr(module, "_LEAST_HEIGHT_MM", 1000.0)
+    mask, grid = coarse_patient.labels.mask("femur_left"), coarse_patient.labels.grid
+    steps = np.diag([1.0, 1.0, coarse, 1.0])
+    mask = mask[:, :, ::coarse]
+    with pytest.raises(BadRegion) as caught:
+        femur_axes(mask, Grid(mask.shape, grid.world_from_index @ steps))
+    assert "no greater trochanter" in caught.value.what
+    assert said in str(caught.value)

@@ -122,3 +122,10 @@ def test_without_the_command_the_package_is_run_and_without_both_one_line_says_s
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(SegmenterFailed, match="the package was run"):
         totalsegmentator_labels(volume, SegmenterOptions(segmenter="totalsegmentator"))
+
+
+def test_a_segmenter_that_is_nowhere_is_refused(coarse_patient, tmp_path, capsys):
+    write_volume(tmp_path / "ct.nii.gz", coarse_patient.volume)
+    arguments = ["--segmenter", str(tmp_path / "none"), "--out", str(tmp_path / "out")]
+    assert main(["segment", str(tmp_path / "ct.nii.gz"), *arguments]) == 1
+    assert "no such segmenter" in capsys.readouterr().err
