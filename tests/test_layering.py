@@ -17,7 +17,7 @@ from hierbmd.cli.main import COMMANDS, module_of
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
-    ("errors", "options", "parallel", "units"),
+    ("errors", "kernels", "options", "parallel", "units"),
     ("rigid",),
     ("geometry",),
     ("data",),

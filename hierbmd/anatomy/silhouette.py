@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from hierbmd.anatomy.shape import Mask
-from hierbmd.drr.kernel_types import compiled
 from hierbmd.geometry import Camera, Grid
+from hierbmd.kernels import compiled
 from hierbmd.rigid import Matrix, invert_rigid, transform_points
 
 SMOOTHED_VOXELS = 0.6

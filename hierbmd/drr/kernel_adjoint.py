@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from hierbmd.drr.kernel_types import Rays, compiled
+from hierbmd.drr.kernel_types import Rays
+from hierbmd.kernels import compiled
 
 
 @compiled

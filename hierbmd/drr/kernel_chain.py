@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from hierbmd.drr.kernel_types import TILE, Field, Rays, View, compiled
+from hierbmd.drr.kernel_types import TILE, Field, Rays, View
+from hierbmd.kernels import compiled
 
 
 @compiled

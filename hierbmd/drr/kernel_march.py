@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from hierbmd.drr.kernel_types import BEYOND, TILE, Field, Rays, compiled
+from hierbmd.drr.kernel_types import BEYOND, TILE, Field, Rays
+from hierbmd.kernels import compiled
 
 
 @compiled

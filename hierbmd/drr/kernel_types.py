@@ -14,10 +14,7 @@ changes one during development deletes the cached kernels (`__pycache__/*.nbi`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
-
-import numba as nb
 
 PAD = 2
 """Zero voxels around the volume: one is the zero-padded field's rim; a clipped ray may round into the second."""
@@ -42,18 +39,6 @@ MIXED = 255
 
 BEYOND = 32
 """Elements after the last voxel: so many are read at once, wherever that begins."""
-
-
-_SETTINGS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-
-
-def compiled(function: Callable[..., Any]) -> Any:
-    """A kernel, compiled when it is first called and cached on disk where any folder for that can be written."""
-    try:
-        return nb.njit(cache=True, **_SETTINGS)(function)
-    except RuntimeError:
-        # numba finds no folder to write to (a read-only installation without a home): compile anew each time.
-        return nb.njit(**_SETTINGS)(function)
 
 
 class Field(NamedTuple):

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from hierbmd.drr.kernel_types import BEYOND, BLOCK, CELL, GROUP, MIXED, PAD, TILE, Field, Rays, compiled
+from hierbmd.drr.kernel_types import BEYOND, BLOCK, CELL, GROUP, MIXED, PAD, TILE, Field, Rays
 from hierbmd.drr.lane_code import PAIRED, SCATTERED, TERMS, WINDOWED, march_planes
 from hierbmd.drr.window_code import FARTHEST_X, FARTHEST_Y, has_windows
+from hierbmd.kernels import compiled
 
 _BYTES = 4
 _SLACK = np.float32(0.01)

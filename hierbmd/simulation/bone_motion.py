@@ -16,9 +16,9 @@ from scipy import ndimage
 
 from hierbmd.anatomy.shape import box_of
 from hierbmd.data.volume import LabelMap
-from hierbmd.drr.kernel_types import compiled
 from hierbmd.errors import LabelsMismatch
 from hierbmd.geometry import Grid
+from hierbmd.kernels import compiled
 from hierbmd.rigid import Matrix, invert_rigid, require_rigid, transform_points
 from hierbmd.simulation.basis import Basis
 from hierbmd.simulation.bone_density import bones_in

@@ -7,11 +7,11 @@ channels at once. Finer steps converge to the exact integral of that field.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from hierbmd.errors import RaysMissVolume
 from hierbmd.geometry import Camera, Grid
+from hierbmd.kernels import compiled
 from hierbmd.rigid import Matrix, invert_rigid, transform_points
 
 Floats = NDArray[np.float32]
@@ -69,7 +69,7 @@ def _padded(amounts: Floats, first: NDArray[np.int64], last: NDArray[np.int64]) 
 
 # Without fastmath: a kernel just compiled and the same one from the cache would round apart, and with them the bytes
 # that one and two workers write.
-@njit(cache=True, nogil=True)
+@compiled
 def _march(voxels, source, ends, lengths, step_mm, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     met = False
     direction = np.empty(3)
@@ -100,7 +100,7 @@ def _march(voxels, source, ends, lengths, step_mm, out):  # type: ignore[no-unty
     return met
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _grow_to_content(amounts, box):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Grow `box`, (2, 3) as first and last + 1, to every voxel with a channel that is not zero."""
     for i in range(amounts.shape[0]):
@@ -115,7 +115,7 @@ def _grow_to_content(amounts, box):  # type: ignore[no-untyped-def]  # noqa: ANN
                     box[0, 2], box[1, 2] = min(box[0, 2], k), max(box[1, 2], k + 1)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _integrate(voxels, source, direction, near, far, steps, sums):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Add up the trilinear samples at the midpoints of `steps` equal parts of the ray between `near` and `far`."""
     channels = voxels.shape[3]
@@ -141,7 +141,7 @@ def _integrate(voxels, source, direction, near, far, steps, sums):  # type: igno
             )
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _integrate_four(voxels, source, direction, near, far, steps, sums):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """`_integrate` for four channels: sums stay in registers.
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from hierbmd.geometry import Grid
+from hierbmd.kernels import compiled
 from hierbmd.rigid import Matrix, transform_points
 
 Floats = NDArray[np.float32]
@@ -153,7 +153,7 @@ def _packed(shape: Shape) -> tuple[Any, ...]:
     return packed, np.array(counts), balls, np.array(starts), np.array(settings), np.concatenate(planes)
 
 
-@njit(cache=True)
+@compiled
 def _fill(distance, thickness, origin, step, corners, counts, balls, starts, settings, planes):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0913, PLR0917
     """Fill the arrays block by block; each block looks at the pieces only that are within reach of some voxel of it."""
     ni, nj, nk = distance.shape
@@ -175,7 +175,7 @@ def _fill(distance, thickness, origin, step, corners, counts, balls, starts, set
                     thickness[i, j, k] = t
 
 
-@njit(cache=True)
+@compiled
 def _near(centre, radius, balls, starts, near, first):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """The pieces within reach of a ball, group by group: `near[first[g] : first[g + 1]]`."""
     found = 0
@@ -191,7 +191,7 @@ def _near(centre, radius, balls, starts, near, first):  # type: ignore[no-untype
     first[len(starts) - 1] = found
 
 
-@njit(cache=True)
+@compiled
 def _point(p, corners, counts, balls, near, first, settings, planes):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0913, PLR0917
     total, wall = _FAR_MM, 1.0
     for g in range(len(first) - 1):
@@ -219,7 +219,7 @@ def _point(p, corners, counts, balls, near, first, settings, planes):  # type: i
     return total, wall
 
 
-@njit(cache=True)
+@compiled
 def _piece(p, corner, count):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Distance to a point, segment or triangle less the radius at its closest point (Ericson 2004, 5.1)."""
     u, v = 0.0, 0.0
@@ -237,7 +237,7 @@ def _piece(p, corner, count):  # type: ignore[no-untyped-def]  # noqa: ANN001, A
     return np.sqrt(square) - radius, wall
 
 
-@njit(cache=True)
+@compiled
 def _along(p, a, b):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Where the closest point of a segment is, 0 at a and 1 at b."""
     dot, length = 0.0, 1e-12
@@ -247,7 +247,7 @@ def _along(p, a, b):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     return min(max(dot / length, 0.0), 1.0)
 
 
-@njit(cache=True)
+@compiled
 def _in_triangle(p, a, b, c):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """The barycentric weights (of b, of c) of the closest point of a triangle."""
     e00, e01, e11, f0, f1 = 1e-9, 0.0, 1e-9, 0.0, 0.0

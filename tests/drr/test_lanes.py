@@ -16,10 +16,11 @@ from hierbmd.drr.cpu import CpuProjector
 from hierbmd.drr.kernel_aim import aim
 from hierbmd.drr.kernel_types import BEYOND, BLOCK, CELL, GROUP, MIXED, PAD
 from hierbmd.drr.lane_code import PAIRED, SCATTERED, WINDOWED
-from hierbmd.drr.lanes import TILE, _collect, _plan, compiled, has_windows
+from hierbmd.drr.lanes import TILE, _collect, _plan, has_windows
 from hierbmd.drr.rays import index_from_camera
 from hierbmd.drr.scene import Quantity, Scene
 from hierbmd.geometry import Camera, Grid, Motion, Placement, View
+from hierbmd.kernels import compiled
 
 CAMERA = Camera(1000.0, (37, 21), (2.4, 2.9), (18.7, 10.9))
 POSES = {
@@ -106,9 +107,10 @@ def test_other_processors_give_the_same(scene, tmp_path):
 import numpy as np
 from hierbmd.drr.cpu import CpuProjector
 from hierbmd.drr.kernel_types import BEYOND, BLOCK, CELL, GROUP, MIXED, PAD
-from hierbmd.drr.lanes import compiled, has_windows
+from hierbmd.drr.lanes import has_windows
 from hierbmd.drr.scene import Quantity, Scene
 from hierbmd.geometry import Camera, Grid
+from hierbmd.kernels import compiled
 kept = np.load("scene.npz")
 channels = kept["channels"] if kept["channels"].ndim else None
 names = tuple(f"s{{n}}" for n in range({len(scene.structures)}))
