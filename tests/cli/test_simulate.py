@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 
 from hierbmd.calibration.source import calibration_from
 from hierbmd.cli.main import main
+from hierbmd.data.manifest import PATH_COLUMNS
 from hierbmd.io.ct import read_volume
+from hierbmd.io.dataset import read_dataset
 from hierbmd.io.manifest import read_manifest
 
 SMALL = ["--subjects", "1", "--seed", "4", "--spacing-mm", "4.5", "--size", "48x48", "--pixel-mm", "8.5"]
@@ -62,6 +65,57 @@ def test_an_output_folder_that_is_a_file_is_refused(tmp_path, capsys):
 
 
 FROM_CT = ["--subjects", "2", "--seed", "4", "--size", "96x96", "--pixel-mm", "6", "--step-mm", "3"]
+
+
+@pytest.mark.slow
+def test_a_cohort_on_one_ct_goes_through_prepare_and_evaluate(tmp_path, monkeypatch, blob_reader):
+    """Beside virtual patients to learn from: pairs of both hips, for testing alone; their density is the truth's."""
+    import hierbmd.predict
+
+    learn, states = tmp_path / "learn", tmp_path / "states"
+    source = tmp_path / "source"
+    seen = ["--size", "150x150", "--pixel-mm", "2.8", "--step-mm", "2"]
+    virtual = ["--subjects", "2", "--seed", "5", "--spacing-mm", "3.5", "--train", "1", "--val", "0", "--test", "0"]
+    assert main(["simulate", "--out", str(source), "--subjects", "1", "--seed", "4", *virtual[4:], *seen]) == 0
+    subject = next((source / "subjects").iterdir())
+    files = ["--from-ct", str(subject / "ct.nii.gz"), "--labels", str(subject / "labels.nii.gz")]
+    files += ["--calibration", str(subject / "calibration.json")]
+    assert main(["simulate", "--out", str(states), *files, *FROM_CT[:4], *seen]) == 0
+    assert main(["simulate", "--out", str(learn), *virtual, *seen]) == 0
+    manifest = _joined(tmp_path / "manifest.csv", learn, states)
+    frame = ["--frame-px", "64x128", "--frame-pixel-mm", "3.2,3.2"]
+    assert main(["prepare", str(manifest), "--out", str(tmp_path / "data"), *frame, "--starts", "2"]) == 0
+    dataset = read_dataset(tmp_path / "data")
+    assert dataset.card.simulated
+    truth = {one["subject"]: one["sides"] for one in json.loads((states / "truth.json").read_text())["subjects"]}
+    tested = [record for record in dataset.records if record.split == "test"]
+    assert {record.subject for record in tested} == set(truth)
+    for record in tested:
+        told = truth[record.subject][record.side.value]["total_hip_bmd_g_cm2"]
+        assert record.bmd_qct_g_cm2 == pytest.approx(told, rel=0.01)
+    reader = blob_reader(noise_g_cm2=0.05)
+    reader.card = replace(reader.card, frame=dataset.card.frame)
+    monkeypatch.setattr(hierbmd.predict, "load_predictor", lambda folder: reader)
+    out = tmp_path / "figures"
+    asked = ["--model", "m", "--data", str(tmp_path / "data"), "--out", str(out), "--bootstrap-samples", "150"]
+    assert main(["evaluate", *asked]) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["n_subjects"] == 2
+
+
+def _joined(path, *cohorts):
+    """One manifest of cohorts in folders beside it."""
+    rows = []
+    for cohort in cohorts:
+        with (cohort / "manifest.csv").open(newline="") as stream:
+            for row in csv.DictReader(stream):
+                here = {name: f"{cohort.name}/{row[name]}" for name in PATH_COLUMNS if row.get(name)}
+                rows.append({**row, **here})
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
 
 
 def test_torso_ct_makes_no_pair_and_every_side_says_why(shared_data, tmp_path, capsys):
