@@ -197,6 +197,8 @@ def draw_beside(pelves: tuple[Volume, Volume], spines: tuple[Volume, Volume], pa
                   f" SD {image[seen].std():.2f}")  # fmt: skip
         row[2].set_xlabel("line integral" if options is LINE_INTEGRAL else "share of display depth")
         row[3].set_xlabel("spatial frequency, 1/mm")
+        row[3].set_xticks((0.02, 0.05, 0.1, 0.2), labels=("0.02", "0.05", "0.1", "0.2"))
+        row[3].minorticks_off()
         row[3].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=64)
