@@ -6,6 +6,7 @@ Torch is imported when a model is loaded, so that the types here are light.
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -93,9 +94,11 @@ class NetworkPredictor:
         """What `predict_half` says, and the encoder's features of the image, finest first, (1, C_i, h_i, w_i)."""
         import torch
 
+        from hierbmd.models.moved import moved_copies
         from hierbmd.models.novelty import feature_means
         from hierbmd.models.regressor import BmdNet
 
+        assert self.card.readout is not None
         novelty = None
         pixels = torch.from_numpy(self.card.normalisation.apply(half.pixels))[None, None]
         with torch.inference_mode():
@@ -106,10 +109,11 @@ class NetworkPredictor:
                 features = self.network.encode(pixels)
                 output = self.network.decode(features, pixels.shape[-2:])
                 value = output.region_mean
+            copies = itertools.islice(moved_copies(pixels, self.card.readout.readings), 1, None)
+            raw_g_cm2 = float(torch.stack([value, *map(self._bmd_of, copies)]).mean())
             if self.distance is not None and self.card.novelty is not None:
                 novelty = float(self.distance(feature_means(features))[0]) / self.card.novelty.limit
-        assert self.card.readout is not None
-        bmd_g_cm2 = max(self.card.readout.slope * float(value[0]) + self.card.readout.intercept, 0.0)
+        bmd_g_cm2 = max(self.card.readout.slope * raw_g_cm2 + self.card.readout.intercept, 0.0)
         bmd = Bmd(
             bmd_g_cm2,
             self.card.region,
@@ -124,6 +128,14 @@ class NetworkPredictor:
         areal = output.areal[0, 0].clamp_min(0.0).numpy()
         density = DensityMap(areal, half.geometry.camera.pixel_mm, self.card.region, self.card.material)
         return Prediction(density, bmd, output.mask_logits[0, 0].numpy() > 0, flags, novelty=novelty), features
+
+    def _bmd_of(self, pixels: Tensor) -> Tensor:
+        """The raw BMD alone, (B,) g/cm2, of normalised pixels (B, 1, H, W)."""
+        from hierbmd.models.density import DensityOutput
+
+        read = self.network(pixels)
+        value: Tensor = read.region_mean if isinstance(read, DensityOutput) else read[0]
+        return value
 
 
 @dataclass(frozen=True)

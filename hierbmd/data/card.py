@@ -48,7 +48,9 @@ class IntensityNormalisation:
 
 @dataclass(frozen=True)
 class Readout:
-    """BMD = slope * region mean + intercept, g/cm2, fitted on training patients; with the spread seen on validation.
+    """BMD = slope * raw value + intercept, g/cm2, fitted on training patients; with the spread seen on validation.
+
+    The raw value is the mean over `readings` of the image, of which all but the first are of moved copies.
 
     `interval_g_cm2` is the half-width of the split-conformal interval, None where no validation patient was there, and
     `interval_level` the coverage that it holds for a new patient like the validation patients.
@@ -58,6 +60,7 @@ class Readout:
     intercept: float = 0.0
     interval_g_cm2: float | None = None
     interval_level: float | None = None
+    readings: int = 1
 
     def interval(self, value_g_cm2: float) -> tuple[float, float] | None:
         """(low, high) about a value in g/cm2, never below zero; None when it is not known."""

@@ -28,11 +28,14 @@ class StageCLI(LightningCLI):
     known_keys: ClassVar[list[str]] = []
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """One seed for everything, the class of the stage, and how often sample images are drawn."""
+        """One seed for everything, the stage, how often sample images are drawn and how often an image is read."""
         parser.add_argument("--stage_class", type=str, default="", help="the stage, set by its own configuration")
         parser.add_argument("--samples_every", type=int, default=10, help="draw sample images every so many epochs")
         parser.add_argument(
             "--early_stopping", type=int, default=0, help="stop after so many validations that were no better; 0 never"
+        )
+        parser.add_argument(
+            "--readings", type=int, default=5, help="readings of an image, of moved copies too, whose BMDs are averaged"
         )
         parser.link_arguments("seed_everything", "data.seed")
 

@@ -182,7 +182,7 @@ def _card(module: StageModule, data: PairData, identity: Mapping[str, Any]) -> M
         structures=module.structures,
         network=network,
         normalisation=data.normalisation,
-        readout=fit_readout(module, data),
+        readout=fit_readout(module, data, readings=identity["config"]["readings"]),
         **of_data(here),
         training={
             **data.counts(),
