@@ -19,8 +19,8 @@ from tasks import Task
 
 from hierbmd.rigid import Matrix, invert_rigid
 
-RATES = ((5e-2, 1e1), (2e-2, 3e0), (1e-2, 1e0), (3e-3, 3e-1))
-"""Learning rates of rotation (radians) and translation (mm): nanodrr's tutorial's, between, xvr's default, less."""
+RATES = ((5e-2, 1e1), (2e-2, 3e0), (1e-2, 1e0))
+"""Learning rates of rotation (radians) and translation (mm): nanodrr's tutorial's, between, and xvr's default."""
 
 LOSSES = ("ncc", "gradient ncc")
 """What is maximised: the tutorial's cross-correlation, or that of the images' Sobel gradients (sigma 1)."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from targets import targets
 
 from hierbmd.io.atomic import atomic_path, read_json, write_json
@@ -245,3 +246,26 @@ _SECTIONS: dict[str, tuple[str, Callable[[Part], str]]] = {
     "first_call": ("The first call", _first_call),
 }
 """Title and tables of each part, in the page's order."""
+
+
+def where(part: dict[str, Any]) -> str:
+    """The command and the machine that a part was measured with."""
+    return f"`{part['command']}`: {machine_line(part['machine'])}.\n\n"
+
+
+def median(values: list[float]) -> str:
+    """With two digits; a dash for none."""
+    return f"{np.median(values):.2f}" if values else "-"
+
+
+def share(yes: int, of: int) -> str:
+    """How many of how many, and in percent."""
+    return f"{yes} of {of}" + (f" ({100 * yes / of:.0f} %)" if of else "")
+
+
+def by(rows: list[dict[str, Any]], *names: str) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """Rows in groups of the same values under these names, in order of their first."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    return groups

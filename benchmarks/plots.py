@@ -43,23 +43,36 @@ def draw_scaling(found: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def draw_capture(curves: dict[str, list[tuple[float, int, int]]], path: Path) -> None:
-    """Success rate against the size of the start error, a line a system, 95 % Wilson intervals, as PNG."""
-    figure, axis = plt.subplots(figsize=(8, 4.2), layout="constrained")
-    for number, (system, points) in enumerate(curves.items()):
-        sizes, good, count = np.array(points).T
-        rate = good / count
-        spread = np.abs(_wilson(good, count) - rate)
-        most = f"{count.min():.0f}" if count.min() == count.max() else f"{count.min():.0f} to {count.max():.0f}"
-        style = "-o" if system.startswith("hierbmd") else "--s"
-        axis.errorbar(
-            sizes + 0.12 * number, rate, yerr=spread, fmt=style, markersize=4, capsize=2, label=f"{system} (n {most})"
-        )
-    axis.set_xlabel("start error: s degrees, 2 s mm in plane and 4 s mm in depth together")
-    axis.set_ylabel("share within 2 mm in plane")
-    axis.set_ylim(-0.03, 1.05)
-    axis.grid(True, linewidth=0.4)
-    axis.legend(fontsize=8)
+Curves = dict[str, list[tuple[float, int, int]]]
+
+
+def draw_capture(by_image: dict[str, Curves], path: Path) -> None:
+    """Success rate against the size of the start error, a panel an image, a line a system, Wilson intervals, as PNG."""
+    systems = sorted({system for curves in by_image.values() for system in curves})
+    figure, axes = plt.subplots(1, len(by_image), figsize=(13, 4.6), sharey=True, layout="constrained")
+    for axis, (image, curves) in zip(axes, by_image.items(), strict=True):
+        for system, points in curves.items():
+            number = systems.index(system)
+            sizes, good, count = np.array(points).T
+            rate = good / count
+            spread = np.abs(_wilson(good, count) - rate)
+            most = f"{count.min():.0f}" if count.min() == count.max() else f"{count.min():.0f} to {count.max():.0f}"
+            axis.errorbar(
+                sizes + 0.15 * number,
+                rate,
+                yerr=spread,
+                fmt="-o" if system.startswith("hierbmd") else "--s",
+                color=f"C{number}",
+                markersize=4,
+                capsize=2,
+                label=f"{system} (n {most})",
+            )
+        axis.set_title(f"{image} image")
+        axis.set_xlabel("start error: s degrees, 2 s mm in plane and 4 s mm in depth together")
+        axis.set_ylim(-0.03, 1.05)
+        axis.grid(True, linewidth=0.4)
+        axis.legend(fontsize=7)
+    axes[0].set_ylabel("share within 2 mm in plane")
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

@@ -40,19 +40,19 @@ def parts(options: argparse.Namespace) -> dict[str, Part]:
     """What is measured, by name, in order."""
     from coverage_runs import COVERAGE_BONES, run_noisy
     from head_pair import DEPTH_CASES, run_depth, run_pair
-    from starts import LOOPS, Arena, Case, best_of, plan, run_case, time_steps, tuning_cases
+    from start_plan import Case, best_of, plan, tuning_cases
+    from starts import LOOPS, Arena, run_case, time_steps
     from torso_trials import read_torso, run_trial
 
     torso = read_torso()
     arenas = {pixels: Arena(torso, pixels, options.threads) for pixels in (128, 256)}
 
     def follow(key: list[Any]) -> Row:
-        case = Case(*key[:4], tuple(key[4]), key[5])
+        case = Case.of(key)
         return run_case(arenas[case.pixels], case)
 
     def planned() -> list[Any]:
-        rates, loss = best_of(_rows(options.out / "rates.json"))
-        return [case.key for case in plan(rates, loss)]
+        return [case.key for case in plan(best_of(_rows(options.out / "rates.json")))]
 
     return {
         "acceptance": Part(lambda: range(options.trials), lambda number: run_trial(torso, number)),

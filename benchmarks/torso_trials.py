@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from tasks import shared_data
 
+from hierbmd.anatomy.femur import femoral_head
 from hierbmd.data.radiograph import Radiograph
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.geometry import Camera, Motion, Placement, ProjectionGeometry, Side, View
@@ -27,7 +28,8 @@ from hierbmd.simulation.radiograph import simulate_radiograph
 BONES = ("femur_right", "hip_left", "hip_right", "vertebrae_L3", "vertebrae_L4", "vertebrae_L5")
 FIELD_MM, SDD_MM, SOURCE_ISOCENTRE_MM = 440.0, 1100.0, 970.0
 START_DEG, START_IN_PLANE_MM, START_DEPTH_MM = 15.0, 30.0, 60.0
-FEMUR_DEG, FEMUR_MM = 8.0, 2.0
+FEMUR_DEG, FEMUR_MM = 8.0, 0.5
+"""The femur against the pelvis: turned about its head's centre, as in its joint, and slipped in it along each axis."""
 
 OPTIONS = RegistrationOptions(
     start_rotation_deg=START_DEG,
@@ -44,11 +46,12 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Torso:
-    """The CT in HU and its labels, and the centre of the pelvis, about which poses turn."""
+    """The CT in HU and its labels, the centre of the pelvis, about which poses turn, and that of the femur's head."""
 
     volume: Volume
     labels: LabelMap
     centre_world_mm: Vector
+    joint_world_mm: Vector
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ def read_torso() -> Torso:
     folder = shared_data() / "torso-ct"
     volume = read_volume(folder / "example_ct.nii.gz")
     labels = read_labels(folder / "example_ct_totalseg_labels.nii.gz", onto=volume.grid)
-    return Torso(volume, labels, centre_of(labels, BONES[:3]))
+    head = femoral_head(labels.mask(BONES[0]), labels.grid)
+    return Torso(volume, labels, centre_of(labels, BONES[:3]), head.centre_world_mm)
 
 
 def camera_of(pixels: int) -> Camera:
@@ -84,7 +88,7 @@ def make_trial(torso: Torso, number: int, *, pixels: int = 256) -> Trial:
     rng = np.random.default_rng([17, number])
     pose = random_pose(torso, rng)
     turn = np.r_[np.radians(rng.uniform(-FEMUR_DEG, FEMUR_DEG, 3)), rng.uniform(-FEMUR_MM, FEMUR_MM, 3)]
-    femur = invert_rigid(pose) @ moved(pose, turn, centre_of(torso.labels, BONES[:1]))
+    femur = invert_rigid(pose) @ moved(pose, turn, torso.joint_world_mm)
     camera = camera_of(pixels)
     geometry = ProjectionGeometry(camera, pose, View.AP, Side.BOTH)
     radiograph = simulate_radiograph(

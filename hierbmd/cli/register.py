@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from hierbmd.cli._options import parse
 from hierbmd.cli._radiograph import RadiographFlags
-from hierbmd.options import option
+from hierbmd.options import option, part
+from hierbmd.registration.options import RegistrationOptions
 
 if TYPE_CHECKING:
     from hierbmd.data.radiograph import Radiograph
@@ -29,11 +30,8 @@ class Options(RadiographFlags):
     scheme: Path | None = option("JSON {name: id} of the label map; TotalSegmentator v2 without", None)
     bones: tuple[str, ...] = option("NAME,...: what to find; without, femora and hip bones that are there", ())
     geometry: Path | None = option("geometry file: intrinsics and the pose to start from", None)
-    starts: int = option("how many starts around the given one", 6)
-    search: Literal["starts", "cma"] = option("cma: CMA-ES on gradient correlation, the slow baseline", "starts")
-    seed: int = option("seed of the starts", 0)
+    settings: RegistrationOptions = field(default_factory=RegistrationOptions, metadata=part())
     free: Literal["sdd"] | None = option("sdd: refine the source-detector distance too, with its error", None)
-    around_hu: float = option("what lies around the bones: soft tissue; -1000 for dry bones and phantoms", 40.0)
     resample_tilt: bool = option("resample a CT with gantry tilt instead of refusing it", False)
 
 
@@ -48,12 +46,9 @@ def run(options: Options) -> int:
     from hierbmd.io.labels import read_labels
     from hierbmd.io.radiograph import read_radiograph
     from hierbmd.registration.files import write_intrinsics, write_registrations
-    from hierbmd.registration.options import RegistrationOptions
     from hierbmd.registration.patient import register_bones, register_bones_free_sdd
 
-    settings = RegistrationOptions(
-        search=options.search, starts=options.starts, seed=options.seed, around_hu=options.around_hu
-    )
+    settings = options.settings
     radiograph = read_radiograph(options.radiograph, options.stated)
     volume = read_volume(options.ct, resample_tilt=options.resample_tilt)
     labels = read_labels(options.labels, scheme=options.scheme, onto=volume.grid)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from hierbmd.drr.projector import Projector
 
 _SURFACE_POINTS = 400
+_RIM_EXCESS_HU = 100.0
+"""A voxel beside a label holds bone where it is denser by this than what lies around: muscle, tendon and most vessels
+with contrast are not. With them in it the bone projects too large and seems to lie deeper."""
 _MIN_VOXELS = 50
 BONE, METAL = "bone", "metal"
 
@@ -98,7 +101,8 @@ def make_body(
     grid, mask = subgrid(volume.grid, box), mask[box]
     values = volume.values[box]
     metal = metal_near(values, mask, metal_hu)
-    whole = mask | _rim(values > around_hu, mask, np.isin(labels.ids[box], _bone_ids(labels)))
+    dense = values > around_hu + _RIM_EXCESS_HU
+    whole = mask | _rim(dense, mask, np.isin(labels.ids[box], _bone_ids(labels)))
     ids = np.where(whole & ~metal, 1, 0).astype(np.uint8)
     ids[metal] = 2
     has_metal = bool(metal.any())
@@ -138,9 +142,10 @@ def _bone_ids(labels: LabelMap) -> list[int]:
 
 
 def _rim(dense: NDArray[np.bool_], mask: NDArray[np.bool_], bones: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The voxels around the bone that no bone's label claims and that are denser than what lies there: partial volume.
+    """The voxels around the bone that no bone's label claims and that are too dense to hold none: partial volume.
 
-    A label ends where a voxel is half bone; without the rest the bone projects too small and seems to lie deeper.
+    A label ends where a voxel is half bone; without the rest the bone projects too small and seems to lie nearer the
+    source.
     """
     around = ndimage.binary_dilation(mask, ndimage.generate_binary_structure(3, 3))
     return np.asarray(around & ~bones & dense)

@@ -83,8 +83,8 @@ def register_bone(search: Search) -> BoneRegistration:
 def refine_bone(search: Search, found: BoneRegistration, *, robust: bool) -> BoneRegistration:
     """Refine a pose that was found, at the finest level alone, with the others of `search` as background.
 
-    `robust` weighs down the edges that no bone explains; it is for a pose that is nearly right. Starts that
-    disagreed when it was found still do.
+    `robust` weighs down the edges that no bone explains; it is for a pose that is nearly right. What was ambiguous when
+    it was found still is, and starts that disagreed still do.
     """
     began = time.perf_counter()
     if found.outcome is Outcome.OFF_IMAGE:
@@ -95,9 +95,13 @@ def refine_bone(search: Search, found: BoneRegistration, *, robust: bool) -> Bon
     starts = tuple(
         replace(start, agrees=agree(start.camera_from_world, again.camera_from_world, search)) for start in found.starts
     )
-    doubted = found.outcome is Outcome.DISAGREEING_STARTS or disputed(starts)
-    outcome = Outcome.DISAGREEING_STARTS if again.converged and doubted else again.outcome
-    spread = replace(again.uncertainty, starts_in_plane_mm=found.uncertainty.starts_in_plane_mm)
+    outcome = again.outcome
+    if again.converged and found.outcome in (Outcome.AMBIGUOUS, Outcome.DISAGREEING_STARTS):
+        outcome = found.outcome
+    elif again.converged and disputed(starts):
+        outcome = Outcome.DISAGREEING_STARTS
+    before = found.uncertainty
+    spread = replace(again.uncertainty, starts_in_plane_mm=before.starts_in_plane_mm, starts=before.starts)
     steps, path = found.steps + again.steps, (*found.path, *again.path)
     return replace(again, outcome=outcome, starts=starts, uncertainty=spread, steps=steps, path=path)
 

@@ -19,9 +19,9 @@ from hierbmd.io.image import write_png
 from hierbmd.registration.body import make_body
 from hierbmd.registration.intrinsics import SddEstimate
 from hierbmd.registration.options import RegistrationOptions
-from hierbmd.registration.outcome import BoneRegistration
+from hierbmd.registration.outcome import AXES, BoneRegistration
 from hierbmd.registration.overlay import overlay
-from hierbmd.registration.review import AXES, review_of
+from hierbmd.registration.review import review_of
 
 REGISTRATION_FILE, INTRINSICS_FILE = "registration.json", "intrinsics.json"
 AXES_NOTE = (

@@ -53,8 +53,8 @@ def _faults(evidence: Evidence, options: RegistrationOptions) -> Iterator[tuple[
     yield Outcome.LOW_SIMILARITY, refined.fit.similarity < options.min_similarity
     yield Outcome.DIVERGED, not refined.settled
     yield Outcome.FLAT, not errors.in_plane_mm <= options.max_in_plane_mm
-    rivalled = 1.0 - evidence.rival_similarity**2 < _RIVAL_COST * (1.0 - refined.fit.similarity**2)
-    yield Outcome.DISAGREEING_STARTS, rivalled or disputed(evidence.starts)
+    yield Outcome.AMBIGUOUS, 1.0 - evidence.rival_similarity**2 < _RIVAL_COST * (1.0 - refined.fit.similarity**2)
+    yield Outcome.DISAGREEING_STARTS, disputed(evidence.starts)
 
 
 def disputed(starts: tuple[StartResult, ...]) -> bool:

@@ -9,6 +9,9 @@ import numpy as np
 
 from hierbmd.rigid import Matrix
 
+AXES = ("rx_deg", "ry_deg", "rz_deg", "tx_mm", "ty_mm", "depth_mm")
+"""The six axes of a pose, in camera axes about the bone's centroid."""
+
 
 class Outcome(enum.Enum):
     """How a registration ended; the value is its explanation. Only CONVERGED poses become training targets."""
@@ -16,7 +19,8 @@ class Outcome(enum.Enum):
     CONVERGED = "converged"
     AT_BOUNDS = "at bounds: the pose ran to the edge of the search range; the start is too far off"
     FLAT = "flat: the image around the bone does not determine the pose in plane"
-    DISAGREEING_STARTS = "disagreeing starts: they end at other poses, or another pose explains the image as well"
+    AMBIGUOUS = "ambiguous: another pose explains the image about as well"
+    DISAGREEING_STARTS = "disagreeing starts: few end at this pose, and others nearly as similar elsewhere"
     OFF_IMAGE = "off image: too little of the bone projects onto the image"
     LOW_SIMILARITY = "low similarity: what the image shows there is not this bone"
     DIVERGED = "diverged: the steps ran out before the pose settled"
@@ -28,8 +32,9 @@ class Uncertainty:
 
     `depth_mm` (along the beam) is weak in a single view, several times `tx_mm` and `ty_mm`, and stands apart from
     them. `in_plane_mm` is the root mean square over the bone's surface of the error across the beam that the whole
-    6x6 covariance implies; `starts_in_plane_mm` is the spread of the starts that agree, mean in plane over the
-    surface. Infinite where the image does not determine the axis.
+    6x6 covariance implies. Infinite where the image does not determine the axis. `starts_in_plane_mm` is the spread of
+    the starts that agree, mean in plane over the surface, and `starts` their spread about the pose in the same six axes
+    (degrees, mm), each a root mean square of where they settled at the coarsest level; zero where none is known.
     """
 
     rx_deg: float
@@ -40,10 +45,13 @@ class Uncertainty:
     depth_mm: float
     in_plane_mm: float
     starts_in_plane_mm: float
+    starts: tuple[float, ...] = (0.0,) * 6
 
     def as_dict(self) -> dict[str, float | None]:
-        """For JSON: None where an axis is not determined, because JSON has no infinity."""
-        return {name: float(x) if np.isfinite(x) else None for name, x in vars(self).items()}
+        """For JSON: None where an axis is not determined, because JSON has no infinity; `starts` axis by axis."""
+        spread = {f"starts_{axis}": x for axis, x in zip(AXES, self.starts, strict=True)}
+        errors = {name: x for name, x in vars(self).items() if name != "starts"} | spread
+        return {name: float(x) if np.isfinite(x) else None for name, x in errors.items()}
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,6 @@ from hierbmd.registration.outcome import BoneRegistration
 from hierbmd.registration.refine import Box
 from hierbmd.rigid import Matrix, Vector
 
-AXES = ("rx_deg", "ry_deg", "rz_deg", "tx_mm", "ty_mm", "depth_mm")
-"""The columns of a trajectory, in camera axes about the bone's centroid."""
-
 
 def review_of(result: BoneRegistration, pivot_world_mm: Vector, options: RegistrationOptions) -> dict[str, Any]:
     """Outcome, similarity, uncertainty, agreement of the starts, doubt and trajectory of one bone, fit for JSON.

@@ -10,6 +10,7 @@ from hierbmd.geometry import Beam
 from hierbmd.registration.body import Body
 from hierbmd.registration.outcome import Uncertainty
 from hierbmd.registration.rays import ray_directions
+from hierbmd.registration.refine import Box
 from hierbmd.registration.similarity import Fit, Target
 from hierbmd.registration.target import target_error
 from hierbmd.rigid import Matrix, Vector, transform_points
@@ -93,8 +94,9 @@ def uncertainty(
     points = body.surface_world_mm
     spread = [target_error(other, pose, points, beam=beam).in_plane_mm for other in agreeing]
     starts_mm = float(np.sqrt(np.mean(np.square(spread)))) if spread else 0.0
+    apart = _apart(pose, body, agreeing)
     if covariance is None:
-        return Uncertainty(np.inf, np.inf, np.inf, np.inf, np.inf, np.inf, np.inf, starts_mm)
+        return Uncertainty(np.inf, np.inf, np.inf, np.inf, np.inf, np.inf, np.inf, starts_mm, apart)
     std = np.sqrt(np.diag(covariance))
     rx_deg, ry_deg, rz_deg = (float(x) for x in np.degrees(std[:3]))
     return Uncertainty(
@@ -106,7 +108,16 @@ def uncertainty(
         depth_mm=np.inf if beam is Beam.PARALLEL else float(std[_DEPTH]),
         in_plane_mm=in_plane_std_mm(covariance, pose, body.pivot_world_mm, points, beam=beam),
         starts_in_plane_mm=starts_mm,
+        starts=apart,
     )
+
+
+def _apart(pose: Matrix, body: Body, others: list[Matrix]) -> tuple[float, ...]:
+    """The root mean square of other poses' motion from a pose, degrees and mm, axis by axis."""
+    about = Box(pose, body.pivot_world_mm, np.full(6, np.inf))
+    motions = np.array([about.coordinates(other) for other in others]).reshape(-1, 6)
+    size = np.sqrt(np.mean(motions**2, axis=0)) if others else np.zeros(6)
+    return tuple(float(x) for x in size * np.r_[np.full(3, 180.0 / np.pi), np.ones(3)])
 
 
 def _cross_matrices(v: Matrix) -> NDArray[np.float64]:

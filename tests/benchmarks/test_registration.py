@@ -14,9 +14,10 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def _row(key, system, size, success_s, **more):
-    key = [system, 128, size, key, [0.01, 1.0], "ncc"]
-    return {"key": key, "system": system, "pixels": 128, "size": size, "success_s": success_s, "steps": 9, **more}
+def _row(key, system, size, success_s, image="linear", **more):
+    key = [system, 128, size, key, image, [0.01, 1.0], "ncc"]
+    row = {"key": key, "system": system, "pixels": 128, "size": size, "image": image, "success_s": success_s}
+    return {**row, "cpu_s": 2.0, "steps": 9, **more}
 
 
 def test_success_is_from_when_the_error_stays_within_the_limit(bench):
@@ -39,14 +40,33 @@ def test_a_loop_is_given_up_after_its_steps(bench):
     assert arrived.success_s(2.0) == arrived.cpu_s[4]
 
 
-def test_the_best_rate_has_most_successes_then_least_time(bench):
-    starts = bench("starts")
-
-    def row(rate, success_s):
-        return {"key": ["our projector, Adam", 128, 5.0, 100, [rate, 1.0], "ncc"], "success_s": success_s}
+def test_the_best_rate_of_an_image_has_most_successes_then_least_time(bench):
+    def row(rate, success_s, image="displayed"):
+        return {
+            "key": ["our projector, Adam", 128, 5.0, 100, image, [rate, 1.0], "ncc"],
+            "success_s": success_s,
+        }
 
     rows = [row(0.1, 1.0), row(0.1, None), row(0.2, 9.0), row(0.2, 9.0), row(0.3, 5.0), row(0.3, 6.0)]
-    assert starts.best_of(rows) == ((0.3, 1.0), "ncc")
+    rows += [row(0.3, None, "linear"), row(0.1, 2.0, "linear")]
+    best = bench("start_plan").best_of(rows)
+    assert best == {"displayed": ((0.3, 1.0), "ncc"), "linear": ((0.1, 1.0), "ncc")}
+
+
+def test_a_search_arrives_when_all_that_it_asks_for_is_near(bench):
+    def pose(error_mm):
+        return error_mm * np.eye(4)
+
+    recorder = bench("starts").Recorder(projector=None)
+    recorder.asked = [(pose(9.0), 0.1), (pose(1.0), 0.2), (pose(5.0), 0.3), (pose(1.5), 0.4), (pose(1.2), 0.5)]
+
+    def error_of(at):
+        return at[0, 0]
+
+    assert recorder.arrival_s(error_of, 0.9) == 0.4
+    assert recorder.arrival_s(error_of, 0.9, [pose(9.0), pose(1.0), pose(1.2)]) == 0.2
+    recorder.asked.append((pose(8.0), 0.6))
+    assert recorder.arrival_s(error_of, 0.9) == 0.9, "a rival was followed last"
 
 
 def test_starts_are_as_far_away_as_they_say_and_the_same_for_all(bench):
@@ -63,12 +83,19 @@ def test_starts_are_as_far_away_as_they_say_and_the_same_for_all(bench):
 
 
 def test_the_plan_takes_the_systems_in_turn(bench):
-    starts = bench("starts")
-    cases = starts.plan((0.01, 1.0), "ncc")
-    assert len(cases) == sum(count for counts in starts.PLAN.values() for count in counts.values())
-    first = cases[: sum(len(counts) for counts in starts.PLAN.values())]
-    assert {case.system for case in first} == set(starts.PLAN)
+    plans = bench("start_plan")
+    best = {"displayed": ((0.01, 1.0), "ncc"), "linear": ((0.02, 3.0), "gradient ncc")}
+    cases = plans.plan(best)
+    counts = [count for systems in plans.PLAN.values() for sizes in systems.values() for count in sizes.values()]
+    assert len(cases) == sum(counts)
+    first = cases[: len(counts)]
+    assert {(case.image, case.system) for case in first} == {
+        (i, s) for i, systems in plans.PLAN.items() for s in systems
+    }
     assert {case.number for case in first} == {0}
+    assert all((case.rates, case.loss) == best[case.image] for case in cases)
+    loops = [case for case in cases if case.system.endswith("Adam")]
+    assert [plans.Case.of(json.loads(json.dumps(case.key))) for case in loops] == loops
 
 
 def test_the_page_counts_what_the_rows_say(bench, tmp_path):
@@ -87,14 +114,17 @@ def test_the_page_counts_what_the_rows_say(bench, tmp_path):
     write("acceptance", [{"key": n, "cpu_s": 1.0, "bones": [one]} for n, one in enumerate(bones)])
     ours = [_row(n, "hierbmd, one start", 5.0, 0.1, outcome="converged") for n in range(2)]
     loop = _row(0, "our projector, Adam", 5.0, 3.0, success_steps=40, version="0")
-    write("starts", [*ours, loop, _row(0, "nanodrr, Adam", 5.0, 30.0, success_steps=40, version="9.9")])
+    shown = _row(0, "nanodrr, Adam", 5.0, None, "displayed", version="9.9")
+    write("starts", [*ours, loop, _row(0, "nanodrr, Adam", 5.0, 30.0, success_steps=40, version="9.9"), shown])
     steps = {"our projector, Adam": 0.1, "nanodrr, Adam": 0.5}
     write("steps", [{"system": name, "pixels": 128, "step_s": s, "version": "9.9"} for name, s in steps.items()])
     bench("registration_page").write_page(tmp_path, tmp_path / "docs")
     page = (tmp_path / "docs" / "benchmarks" / "registration.md").read_text(encoding="utf-8")
     assert "| hip_left | 7.00 | 9.00 | 1.00 | 1 of 3 (33 %) | 2 of 3 (67 %) | 1 |" in page
     assert "pose 1, hip_left: 7.0 mm in plane, converged" in page
-    assert "| 128 | 5 | nanodrr, Adam (9.9) | 1 of 1 (100 %) | 30.00 | 300 | 9 |" in page
-    assert "| 128 | nanodrr, Adam (9.9) | 0.500 | 5 | 40 | 20 | 200 |" in page
+    assert "| linear | 128 | 5 | nanodrr, Adam (9.9) | 1 of 1 (100 %) | 30.00 | 300 | 2.00 | 9 |" in page
+    assert "| displayed | nanodrr, Adam | 0 of 1 |" in page
+    assert "2 of 2 were called converged, 0 of them wrongly" in page
+    assert "| 128 | nanodrr, Adam (9.9) | 0.500 | 5 |" in page
     assert "| hip_left | 2 | 50 % |" in page
     assert (tmp_path / "docs" / "images" / "registration_capture.png").stat().st_size > 1000

@@ -39,6 +39,16 @@ def test_from_a_geometry_file_to_a_pose(one_bone, tmp_path, capsys):
     assert "converged" in capsys.readouterr().out
 
 
+def test_the_search_is_as_wide_as_its_flags_say(one_bone, tmp_path, capsys):
+    folder, _, _ = one_bone
+    narrow = ["--start-in-plane-mm", "1", "--bound-in-plane-mm", "2", "--starts", "1"]
+    assert main(_arguments(folder, tmp_path, "--geometry", str(folder / "start.json"), *narrow)) == 0
+    bone = json.loads((tmp_path / "registration.json").read_text())["bones"][NAME]
+    assert bone["outcome_code"] == "at_bounds"
+    assert main(_arguments(folder, tmp_path, "--geometry", str(folder / "start.json"), "--bound-depth-mm", "1")) == 1
+    assert "larger --bound-*" in capsys.readouterr().err
+
+
 def test_from_options_alone(one_bone, tmp_path):
     folder, truth, labels = one_bone
     options = [

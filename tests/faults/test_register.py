@@ -132,6 +132,13 @@ def test_21_what_is_not_found_has_an_outcome_and_no_pose_to_use(one_bone, tmp_pa
     (out / f"{NAME}.geometry.json").write_text("of an earlier run")
     assert _register(folder, out, *_started(folder), radiograph=tmp_path / "xray.mha") == 0
     bone = _bone(out)
-    assert bone["outcome_code"] in ("flat", "low_similarity", "at_bounds", "disagreeing_starts", "diverged")
+    assert bone["outcome_code"] in (
+        "flat",
+        "low_similarity",
+        "at_bounds",
+        "ambiguous",
+        "disagreeing_starts",
+        "diverged",
+    )
     assert ":" in bone["outcome"], "an outcome explains itself"
     assert not (out / f"{NAME}.geometry.json").exists()

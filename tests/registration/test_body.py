@@ -42,6 +42,7 @@ def test_partial_volume_around_the_label_belongs_to_the_bone_and_another_bones_d
     volume, labels = _box_bone()
     volume.values[20, 12:18, 12:18] = 270.0
     volume.values[9, 12:18, 12:18] = 270.0
+    volume.values[12:18, 20, 12:18] = SOFT_TISSUE_HU + 60.0
     labels.ids[9, 12:18, 12:18] = 77
     scene = _body(volume, labels).projector.scene
     channel = np.zeros(volume.grid.shape)
@@ -49,6 +50,7 @@ def test_partial_volume_around_the_label_belongs_to_the_bone_and_another_bones_d
     assert channel[20, 14, 14] == 1
     assert channel[9, 14, 14] == 0
     assert channel[15, 9, 15] == 0, "what is not denser than soft tissue is not bone"
+    assert channel[15, 20, 15] == 0, "nor is muscle, which is a little denser"
 
 
 def test_metal_is_left_out_and_shown_apart(camera, start):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hierbmd.geometry import Camera
 from hierbmd.registration.body import make_body
-from hierbmd.registration.bone import Search, register_bone
+from hierbmd.registration.bone import Search, refine_bone, register_bone
 from hierbmd.registration.level import make_levels
 from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.outcome import Outcome
@@ -121,7 +123,7 @@ def test_steps_that_run_out_are_diverged(blob_body, camera, start):
     assert register_bone(Search(body, levels, start, hurried)).outcome is Outcome.DIVERGED
 
 
-def test_two_equal_bones_are_disagreeing_starts(blob_body, camera, start):
+def test_between_two_equal_bones_starts_disagree(blob_body, camera, start):
     body = blob_body(n=6, spread_mm=15.0)
     twin = moved(start, np.array([0, 0, 0, 34.0, 0, 0]), body.pivot_world_mm)
     image = body.image(camera, start)[0] + body.image(camera, twin)[0]
@@ -131,3 +133,12 @@ def test_two_equal_bones_are_disagreeing_starts(blob_body, camera, start):
     poses = [start_.camera_from_world for start_ in found.starts]
     at = {round(float(transform_points(pose, body.pivot_world_mm)[0]) / 34.0) for pose in poses}
     assert found.outcome is Outcome.DISAGREEING_STARTS, (found.outcome, at)
+
+
+@pytest.mark.parametrize("doubt", [Outcome.AMBIGUOUS, Outcome.DISAGREEING_STARTS])
+def test_a_doubt_outlives_the_refinement(blob_body, camera, start, doubt):
+    body = blob_body()
+    search = Search(body, _levels(body.image(camera, start)[0], camera), start, OPTIONS)
+    found = register_bone(search)
+    assert refine_bone(search, found, robust=False).outcome is Outcome.CONVERGED
+    assert refine_bone(search, replace(found, outcome=doubt), robust=False).outcome is doubt

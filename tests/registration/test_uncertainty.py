@@ -65,3 +65,14 @@ def test_spread_of_starts_is_their_distance(blob_body, start):
     others = [moved(start, np.array([0, 0, 0, s, 0, 0]), body.pivot_world_mm) for s in (3.0, -4.0)]
     spread = uncertainty(None, start, body, others).starts_in_plane_mm
     assert spread == pytest.approx(np.sqrt((9 + 16) / 2), rel=0.01)
+
+
+def test_spread_of_starts_axis_by_axis(blob_body, start):
+    body = blob_body()
+    twists = np.array([[0.0, np.radians(2.0), 0, 0, 1.0, 0], [0, 0, 0, 0, -1.0, 7.0]])
+    spread = uncertainty(np.eye(6), start, body, [moved(start, twist, body.pivot_world_mm) for twist in twists])
+    assert np.allclose(spread.starts, [0, np.sqrt(2.0), 0, 0, 1.0, np.sqrt(24.5)], atol=1e-9)
+    named = spread.as_dict()
+    assert named["starts_depth_mm"] == pytest.approx(np.sqrt(24.5))
+    assert named["starts_ry_deg"] == pytest.approx(np.sqrt(2.0))
+    assert "starts" not in named
