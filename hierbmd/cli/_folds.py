@@ -8,7 +8,9 @@ from pathlib import Path
 from hierbmd.evaluation.options import EvaluationOptions
 
 
-def evaluate_folds(runs: Sequence[Path], data: Path, out: Path, options: EvaluationOptions) -> None:
+def evaluate_folds(
+    runs: Sequence[Path], data: Path, out: Path, options: EvaluationOptions, *, quick: bool = False
+) -> None:
     """Read what each run of a repeated k-fold held out; writes metrics, figures, predictions and report.html."""
     from hierbmd.cli._progress import progress
     from hierbmd.evaluation.crossval import cross_validation
@@ -24,6 +26,6 @@ def evaluate_folds(runs: Sequence[Path], data: Path, out: Path, options: Evaluat
             on_run(done, len(found))
     card = read_dataset(data).card
     result = cross_validation(parts, folds=found[0].folds.folds, card=card, options=options)
-    models = [run.card.sha256 for run in found]
-    write_figures(out, {**result.metrics, "model_sha256": models}, result.rows)
-    write_cross_validation(out, {**result.metrics, "model": f"{len(models)} of stage {found[0].card.stage}"})
+    models, metrics = [run.card.sha256 for run in found], {**result.metrics, "quick": quick}
+    write_figures(out, {**metrics, "model_sha256": models}, result.rows)
+    write_cross_validation(out, {**metrics, "model": f"{len(models)} of stage {found[0].card.stage}"})

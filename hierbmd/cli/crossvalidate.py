@@ -64,7 +64,7 @@ def crossvalidate(options: Options) -> None:
     tasks = list(planned(options, patients))
     for _ in train_all(train_system, tasks, options.workers):
         pass
-    evaluate_folds([task.model for task in tasks], options.data, options.out, options.evaluation)
+    evaluate_folds([task.model for task in tasks], options.data, options.out, options.evaluation, quick=options.quick)
 
 
 def planned(options: Options, patients: int) -> Iterator[Training]:

@@ -17,17 +17,7 @@ from hierbmd.training.data import FoldChoice, PairData
 
 def test_every_patient_is_read_once_out_of_fold_and_it_resumes(hip_dataset, tmp_path):
     out = tmp_path / "cv"
-    flags = [
-        "--data",
-        str(hip_dataset),
-        "--out",
-        str(out),
-        "--folds",
-        "2",
-        "--system",
-        "single_stage",
-        "--quick",
-    ]
+    flags = ["--data", str(hip_dataset), "--out", str(out), "--folds", "2", "--system", "single_stage", "--quick"]
     flags += ["--bootstrap-samples", "150"]
     assert main(["crossvalidate", *flags]) == 0
     found = json.loads((out / "metrics.json").read_text())
@@ -41,7 +31,9 @@ def test_every_patient_is_read_once_out_of_fold_and_it_resumes(hip_dataset, tmp_
         assert {r["subject"] for r in rows if r["fold"] == str(fold)} == {r.subject for r in held_out}
         card = read_card(out / "runs" / "repeat0" / f"fold{fold}" / "synthesize")
         assert card.training["train_patients"] == 12 - len({r.subject for r in held_out})
-    assert "Out of fold" in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert "Out of fold" in page
+    assert "QUICK RUN" in page
     before = {p: p.stat().st_mtime_ns for p in (out / "runs").rglob("*") if p.is_file()}
     assert main(["crossvalidate", *flags]) == 0
     assert {p: p.stat().st_mtime_ns for p in (out / "runs").rglob("*") if p.is_file()} == before
