@@ -14,22 +14,23 @@ import numpy as np
 from hierbmd.simulation.bone_truth import side_truth, spine_truth
 from hierbmd.simulation.options import PatientOptions
 from hierbmd.simulation.patient import virtual_patient
+from hierbmd.simulation.population import POPULATION, Site
 
-DECADES = (45.5, 55.5, 65.5, 75.5)
-NHANES = {
-    ("total hip", "M"): ((1.040, 1.015, 0.997, 0.961), (0.130, 0.142, 0.137, 0.143)),
-    ("L1-L4", "M"): ((1.051, 1.053, 1.070, 1.068), (0.129, 0.143, 0.142, 0.177)),
-    ("L1-L4", "F"): ((1.056, 0.993, 0.952, 0.902), (0.134, 0.141, 0.142, 0.167)),
-    ("total hip", "F"): ((0.941, 0.890, 0.852, 0.783), (0.132, 0.137, 0.135, 0.133)),
-}
-"""Mean and SD in g/cm2 at 41-50, 51-60, 61-70 and 71-80 years: NHANES 2005-2010 as quoted in Front Endocrinol 2026,
-17:1748490, Table 3. Women's total hip is from memory of NCHS Series 11 no. 251 (2012): unverified."""
+SITES: dict[str, Site] = {"total hip": "total_hip", "L1-L4": "lumbar_l1_l4"}
+FIRST_YEARS = 40.0
+"""Of the patients; decades before it are left out."""
 
 
 def measured(index: int, seed: int, spacing_mm: float) -> dict[str, object]:
     """Sex, age and areal BMD in g/cm2 of the left hip and of L1-L4 of one patient."""
     options = PatientOptions(
-        seed=seed, spacing_mm=spacing_mm, age_min=40, age_max=88, female_share=0.5, coverage="torso", ct_noise_hu=0.0
+        seed=seed,
+        spacing_mm=spacing_mm,
+        age_min=FIRST_YEARS,
+        age_max=88,
+        female_share=0.5,
+        coverage="torso",
+        ct_noise_hu=0.0,
     )
     patient = virtual_patient(index, options)
     hip = side_truth(patient.density, patient.labels, "left")
@@ -65,13 +66,26 @@ def main() -> None:
 def tell(rows: list[dict[str, object]]) -> None:
     """Means and SDs by sex and decade beside NHANES, on stdout."""
     age = np.array([float(str(row["age"])) for row in rows])
-    for (site, sex), (means, sds) in NHANES.items():
-        bmd = np.array([float(str(row[site])) for row in rows])
-        for centre, mean, sd in zip(DECADES, means, sds, strict=True):
-            of = (np.abs(age - centre) <= 5.0) & np.array([row["sex"] == sex for row in rows])
-            if of.sum() > 1:
-                found = f"{bmd[of].mean():.3f} ({bmd[of].std(ddof=1):.3f})"
-                print(f"{site:10s} {sex} {centre:.0f} n {of.sum():3d} {found} NHANES {mean} ({sd})")
+    for name, site in SITES.items():
+        for sex in "FM":
+            bmd = np.array([float(str(row[name])) for row in rows])
+            its = np.array([row["sex"] == sex for row in rows])
+            apart = bmd[its] - [POPULATION[site, sex].mean_g_cm2(one) for one in age[its]]
+            error = apart.std(ddof=1) / np.sqrt(its.sum())
+            print(f"{name:10s} {sex} n {its.sum():3d} apart from NHANES at its age {apart.mean():+.3f}"
+                  f" (SE {error:.3f}, SD {apart.std(ddof=1):.3f})")  # fmt: skip
+            for centre, mean, sd in decades(site, sex):
+                of = its & (np.abs(age - centre) <= 5.0)
+                if of.sum() > 1:
+                    found = f"{bmd[of].mean():.3f} ({bmd[of].std(ddof=1):.3f})"
+                    print(f"{name:10s} {sex} {centre:.0f} n {of.sum():3d} {found} NHANES {mean} ({sd})")
+
+
+def decades(site: Site, sex: str) -> list[tuple[float, float, float]]:
+    """Age, mean and SD of the published decades that the patients' ages reach."""
+    of = POPULATION[site, sex]
+    every = zip(of.ages_years, of.means_g_cm2, of.sds_g_cm2, strict=True)
+    return [one for one in every if one[0] > FIRST_YEARS]
 
 
 def draw(rows: list[dict[str, object]], path: Path) -> None:
@@ -82,12 +96,13 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(2, 2, figsize=(10, 7), sharex=True, sharey=True)
-    for axis, ((site, sex), (means, sds)) in zip(axes.T.ravel(), sorted(NHANES.items(), reverse=True), strict=True):
+    for axis, (name, sex) in zip(axes.T.ravel(), [(name, sex) for name in SITES for sex in "FM"], strict=True):
         of = [row for row in rows if row["sex"] == sex]
-        ages, bmd = [row["age"] for row in of], [row[site] for row in of]
+        ages, bmd = [row["age"] for row in of], [row[name] for row in of]
         axis.plot(ages, bmd, "o", ms=3, label="virtual patients (simulated)")
-        axis.errorbar(DECADES, means, sds, fmt="k_", capsize=4, label="NHANES 2005-2010, mean and SD")
-        axis.set_title(f"{site}, {'women' if sex == 'F' else 'men'}", fontsize=10)
+        centres, means, sds = zip(*decades(SITES[name], sex), strict=True)
+        axis.errorbar(centres, means, sds, fmt="k_", capsize=4, label="NHANES 2005-2010, mean and SD")
+        axis.set_title(f"{name}, {'women' if sex == 'F' else 'men'}", fontsize=10)
         axis.set_ylabel("areal BMD, g/cm2")
         axis.legend(fontsize=7)
     for axis in axes[1]:

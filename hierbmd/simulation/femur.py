@@ -51,7 +51,7 @@ def femur_shape(frame: FemurFrame, wall: float, arthritis: float = 0.0) -> Shape
     `arthritis`, 0 to 1, flattens the head where the load passes, grows a collar of osteophytes where the head ends and
     thickens the neck's lower cortex (buttress).
 
-    Thicknesses (mm at `wall` 1): shaft 6.5, calcar 3.4, superior neck 1.2, trochanters 1.1, head 0.9; superior and
+    Thicknesses (mm at `wall` 1): shaft 6.5, calcar 3.4, superior neck 1.2, trochanters 0.9, head 0.9; superior and
     inferior neck after Poole et al., PLoS One 2012 (cortical thickness maps) and Johannesdottir et al., JBMR 2013.
     """
     neck, head = _neck(frame, wall, arthritis), _head(frame, wall, arthritis)
@@ -93,11 +93,11 @@ def _neck(frame: FemurFrame, wall: float, arthritis: float) -> Group:
 def _shaft(frame: FemurFrame, wall: float) -> Group:
     j, r = frame.junction, frame.size.shaft_radius_mm / 13.4
     rows = [
-        (4.0, 15.5, 1.4, 0.0),
-        (-16.0, 16.6, 2.2, -0.5),
-        (-34.0, 15.8, 3.8, -1.5),
-        (-56.0, 14.4, 5.2, -3.0),
-        (-85.0, 13.5, 6.3, -5.0),
+        (4.0, 15.5, 1.2, 0.0),
+        (-16.0, 16.6, 1.8, -0.5),
+        (-34.0, 15.8, 3.1, -1.5),
+        (-56.0, 14.4, 4.5, -3.0),
+        (-85.0, 13.5, 6.2, -5.0),
         (-120.0, 13.3, 6.6, -6.5),
         (-_SHAFT_MM, 13.8, 6.6, -4.0),
     ]
@@ -113,16 +113,16 @@ def _trochanters(frame: FemurFrame, wall: float) -> tuple[Group, ...]:
 
     greater = group(
         [
-            at(7, -9, -4, 13, 1.1),
-            at(8, 7, -4, 13.5, 1.1),
-            at(10, 3, 9, 11, 1.1),
-            at(5, 12, tip - 2, 7, 1.1),
-            at(9, -6, 8, 8.5, 1.1),
+            at(7, -9, -4, 13, 0.9),
+            at(8, 7, -4, 13.5, 0.9),
+            at(10, 3, 9, 11, 0.9),
+            at(5, 12, tip - 2, 7, 0.9),
+            at(9, -6, 8, 8.5, 0.9),
         ],
         [(0, 1, 2), (1, 2, 3), (0, 2, 4)],
         blend_mm=8.0,
     )
-    lesser = chain([at(-3, 5, -27, 12, 2.2), at(-11, 11, -29, 7.5, 1.6), at(-14.5, 14, -30, 4.5, 1.4)], blend_mm=9.0)
+    lesser = chain([at(-3, 5, -27, 12, 1.8), at(-11, 11, -29, 7.5, 1.4), at(-14.5, 14, -30, 4.5, 1.2)], blend_mm=9.0)
     crest = chain([at(4, 15, tip - 12, 5.5, 1.2), at(-6, 16, -14, 4.5, 1.4), at(-11, 12, -27, 4.5, 1.4)], blend_mm=8.0)
     return greater, lesser, crest
 

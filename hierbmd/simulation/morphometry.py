@@ -12,8 +12,7 @@ Sources (mean and SD over adults unless a sex is named):
   al., Clin Orthop 1988.
 - height and body-mass index: NHANES 2015-2018 means and SD of adults over 40, women 160 (7) cm, 29.5 (6.5) kg/m2, men
   174 (7.5) cm, 29 (5.2) kg/m2 (rounded); the index is drawn log-normally and kept between 17 and 42.
-- total hip T-score for age: NHANES III (Looker et al., Osteoporos Int 1998): women lose about 0.30 young-adult SD a
-  decade from 30 to 50 and 0.55 after; men about 0.25 a decade (rounded from the published curves).
+- mean areal BMD of total hip and L1-L4 by age and sex: NHANES 2005-2010 (`population`), as T-scores of young adults.
 - trabecular loss exceeds cortical: integral -23 % against trabecular -33 % from 20 to 90 years in women (Brance et al.,
   J Bone Metab 2024), which sets the exponents of `BoneQuality`.
 """
@@ -25,8 +24,9 @@ from typing import Literal
 
 import numpy as np
 
-from hierbmd.data.density import REFERENCES
+from hierbmd.data.density import REFERENCES, Reference, ReferenceName
 from hierbmd.simulation.options import PatientOptions
+from hierbmd.simulation.population import POPULATION, Site
 
 SIDES = ("left", "right")
 
@@ -182,21 +182,30 @@ def _draw_pelvis(rng: np.random.Generator, body: Body, size: float) -> PelvisSiz
     )
 
 
-def mean_t_score(sex: str, age_years: float) -> float:
-    """The mean total hip T-score at an age, by the sources above; zero at 30 years."""
-    if sex == "F":
-        return -0.030 * max(min(age_years, 50.0) - 30.0, 0.0) - 0.050 * max(age_years - 50.0, 0.0)
-    return -0.025 * max(age_years - 30.0, 0.0)
+def mean_t_score(site: Site, sex: str, age_years: float) -> float:
+    """The mean T-score at an age: the population's mean (`population`) by the site's young-adult reference."""
+    return _young(site, sex).t_score(POPULATION[site, sex].mean_g_cm2(age_years))
+
+
+def _young(site: Site, sex: str) -> Reference:
+    women, men = _YOUNG[site]
+    return REFERENCES[women if sex == "F" else men]
+
+
+_YOUNG: dict[Site, tuple[ReferenceName, ReferenceName]] = {
+    "total_hip": ("nhanes3-female-total-hip", "nhanes3-male-total-hip"),
+    "lumbar_l1_l4": ("nhanes-female-lumbar-l1-l4", "nhanes-male-lumbar-l1-l4"),
+}
 
 
 def _draw_quality(rng: np.random.Generator, body: Body, options: PatientOptions) -> BoneQuality:
     heavier = 0.045 * (body.bmi_kg_m2 - 26.5)
-    t_score = mean_t_score(body.sex, body.age_years) + heavier + rng.normal(0, options.t_score_sd)
-    t_score = float(np.clip(t_score, -4.3, 2.3))
-    reference = REFERENCES["nhanes3-female-total-hip" if body.sex == "F" else "nhanes3-male-total-hip"]
-    ratio = max(1.0 + t_score * reference.sd_g_cm2 / reference.mean_g_cm2, 0.35)
-    # Set so that areal density of the total hip meets the drawn T-score on average; men have the thicker cortex.
-    thicker = 1.04 if body.sex == "F" else 1.19
+    t_score = mean_t_score("total_hip", body.sex, body.age_years) + heavier + rng.normal(0, options.t_score_sd)
+    t_score = float(np.clip(t_score, -4.3, 3.3))
+    ratio = _share_of_young(t_score, _young("total_hip", body.sex), 0.35)
+    # Set so that areal density of the total hip meets the drawn T-score on average at the default 2 mm voxels (16
+    # patients: +0.1 SD, the neck -0.1); men have the thicker cortex.
+    thicker = 0.98 if body.sex == "F" else 1.12
     # Areal density goes with thickness x density; trabeculae fall faster than the cortex thins, and the cortex thins
     # more than it loses density.
     return BoneQuality(
@@ -207,6 +216,11 @@ def _draw_quality(rng: np.random.Generator, body: Body, options: PatientOptions)
     )
 
 
+def _share_of_young(t_score: float, young: Reference, least: float) -> float:
+    """Areal density as a share of the young adults' mean."""
+    return max(1.0 + t_score * young.sd_g_cm2 / young.mean_g_cm2, least)
+
+
 def _other_quality(rng: np.random.Generator, quality: BoneQuality) -> BoneQuality:
     return replace(
         quality,
@@ -215,38 +229,28 @@ def _other_quality(rng: np.random.Generator, quality: BoneQuality) -> BoneQualit
     )
 
 
-def mean_spine_t_score(sex: str, age_years: float) -> float:
-    """The mean T-score of L1-L4 at an age: NHANES 2005-2010 by decade (means of 1.056, 0.993, 0.952 and 0.902 g/cm2
-    in women from 45.5 to 75.5 years, level in men; quoted in Front Endocrinol 2026, 17:1748490, Table 3)."""
-    if sex == "M":
-        return 0.0
-    return float(np.interp(age_years, (45.5, 55.5, 65.5, 75.5, 85.5), (-0.07, -0.65, -1.03, -1.49, -1.75)))
-
-
-SPINE_YOUNG = {"F": (1.064, 0.109), "M": (1.055, 0.120)}
-"""Mean and SD in g/cm2 of L1-L4 at 21-30 years in the same table (0.106 and 0.110, widened to the 31-40 ones)."""
-
 _SPINE_HIP_R = 0.65
 """Correlation of the spine's and the hip's departures from their means: 0.6-0.7 in DXA cohorts (unverified)."""
 
 
 def _draw_spine(rng: np.random.Generator, body: Body, hip: BoneQuality) -> BoneQuality:
-    """The spine's quality; its SD about the age's mean, 1.3 young SD, is that of the table (0.141 to 0.167 g/cm2)."""
-    hip_departure = (hip.t_score_drawn - mean_t_score(body.sex, body.age_years)) / 1.25
+    """The spine's quality; its SD about the age's mean, 1.25 young SD, is a population's (0.13 to 0.17 g/cm2)."""
+    hip_departure = (hip.t_score_drawn - mean_t_score("total_hip", body.sex, body.age_years)) / 1.25
     own = _SPINE_HIP_R * hip_departure + np.sqrt(1 - _SPINE_HIP_R**2) * rng.standard_normal()
-    t_score = float(np.clip(mean_spine_t_score(body.sex, body.age_years) + 1.25 * own, -4.3, 3.5))
-    mean, sd = SPINE_YOUNG[body.sex]
-    ratio = max(1.0 + t_score * sd / mean, 0.4)
+    t_score = float(np.clip(mean_t_score("lumbar_l1_l4", body.sex, body.age_years) + 1.25 * own, -4.3, 3.5))
+    ratio = _share_of_young(t_score, _young("lumbar_l1_l4", body.sex), 0.4)
+    wall, trabecular = _SPINE_LEVEL[body.sex]
     return BoneQuality(
         t_score_drawn=t_score,
-        cortex_thickness=float(_SPINE_WALL * ratio**0.70 * np.exp(rng.normal(0, 0.04))),
+        cortex_thickness=float(wall * ratio**0.70 * np.exp(rng.normal(0, 0.04))),
         cortex_density=float(np.clip(ratio**0.15 * np.exp(rng.normal(0, 0.02)), 0.75, 1.1)),
-        trabecular=float(_SPINE_TRABECULAR * ratio**1.25 * np.exp(rng.normal(0, 0.06))),
+        trabecular=float(trabecular * ratio**1.25 * np.exp(rng.normal(0, 0.06))),
     )
 
 
-_SPINE_WALL, _SPINE_TRABECULAR = 0.95, 0.93
-"""At 1 and 1 areal density of L1-L4 was 5 to 6.5 % above the drawn one (40 patients at 3.5 mm, slope 1.0)."""
+_SPINE_LEVEL = {"F": (0.98, 0.96), "M": (1.02, 1.0)}
+"""Cortex and trabeculae of the spine: at 0.95 and 0.93 areal density of L1-L4 was 3 % (women) and 7 % (men) below the
+drawn one (19 patients at 2 mm, slope 1.0)."""
 
 
 def draw_disease(

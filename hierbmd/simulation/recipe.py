@@ -17,10 +17,11 @@ from hierbmd.simulation.options import CtOptions, PatientOptions, RadiographSimu
 from hierbmd.simulation.real_options import RealCtOptions
 from hierbmd.simulation.real_original import RealCt
 
-TRUTH_VERSION = 4
-"""Of truth.json and of what the same options draw; 3: soft tissue follows a moved femur, 4: L1-L4 as DXA cuts them."""
+TRUTH_VERSION = 5
+"""Of truth.json and of what the same options draw; 3: soft tissue follows a moved femur, 4: L1-L4 as DXA cuts them,
+5: areal densities by age and sex are those of NHANES 2005-2010."""
 
-_STILL_READ = (2, 3)
+_STILL_READ = (2, 3, 4)
 """Earlier versions whose finished cohorts are good for all that reads a cohort."""
 
 _NOT_OF_A_SUBJECT = ("subjects", "train", "val", "test")
