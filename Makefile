@@ -4,8 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out
 WORKERS ?= 2
-# What `make study` compares the hierarchy with, beside its own variants; empty for none.
+# `make study`: virtual patients to train on, those of its learning curve, and what the hierarchy is compared with beside
+# its own variants (empty for none), on hips and on lumbar radiographs of the same patients.
+PATIENTS ?= 100
+SIZES ?= 25,50
 BASELINES ?= deep_radiomics
+LUMBAR_BASELINES ?= lumbar_femur
+STUDY = $(BIN)/hierbmd study --workers $(WORKERS) --patients $(PATIENTS) --sizes $(SIZES)
 # One BLAS thread a test process: the tests run side by side.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=Agg
 
@@ -25,7 +30,8 @@ demo: install
 
 study: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-radiomics.txt
-	$(BIN)/hierbmd study --out $(OUT)/study --workers $(WORKERS) --baselines="$(BASELINES)"
+	$(STUDY) --out $(OUT)/study --baselines="$(BASELINES)"
+	$(STUDY) --out $(OUT)/study-lumbar --region lumbar_l1_l4 --baselines="$(LUMBAR_BASELINES)"
 
 study-full: install
 	$(BIN)/hierbmd study --config configs/study-full.yaml --out $(OUT)/study-full

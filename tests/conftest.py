@@ -230,7 +230,7 @@ def constant(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     module: Any = ModuleType("made_up_baseline")
     module.Options, module.fit, module.load = ConstantOptions, _fit_constant, _load_constant
-    module.require, module.study_options = (lambda: None), (lambda part: ConstantOptions(0.7 + part.seed))
+    module.require, module.study_options = (lambda region: None), (lambda part: ConstantOptions(0.7 + part.seed))
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setitem(registry.BASELINES, "constant", module.__name__)
     return module

@@ -55,8 +55,11 @@ class Baseline(Protocol):
         A finished run is left as it is. The card's stage is BASELINE, its `baseline` the system's name.
         """
 
-    def require(self) -> None:
-        """Raise MissingExtra, with the pip command, when what `fit` needs is not installed: asked before a study."""
+    def require(self, region: str) -> None:
+        """What a study asks before it begins: raise MissingExtra, with the pip command, or BadConfig.
+
+        The latter when the system reads no radiographs of this region.
+        """
 
     def load(self, folder: Path) -> Predictor:
         """The trained model in a folder."""

@@ -9,12 +9,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
+
+from hierbmd.geometry import Side
 
 if TYPE_CHECKING:
+    from hierbmd.data.pairs import PairRecord
     from hierbmd.io.dataset import Dataset
     from hierbmd.simulation.options import StudyOptions
     from hierbmd.simulation.real_original import RealCt
+
+StudiedRegion = Literal["total_hip", "lumbar_l1_l4"]
+
+SPINE_FRAME = ((112, 160), (1.8, 1.8))
+"""Pixels and their mm of a lumbar image, as configs/spine/prepare.yaml has them."""
 
 TRUTH_SOURCE = "simulation truth"
 """What `bmd_source` says of a reference that is the virtual patient's own density, not what its scan was read as."""
@@ -53,22 +61,32 @@ def simulate_patients(
     workers: int,
     real_ct: RealCt | None = None,
     quick: bool = False,
+    region: StudiedRegion = "total_hip",
 ) -> None:
-    """Virtual patients, or those made from a real CT, with one X-ray unit's radiographs; quick: virtual ones coarse."""
+    """Virtual patients, or those made from a real CT, with one X-ray unit's radiographs; quick: virtual ones coarse.
+
+    A seed's virtual patients are the same whatever region their radiographs show; for lumbar ones their CT holds the
+    hips too.
+    """
     from hierbmd.cli._progress import progress
     from hierbmd.simulation.options import PatientOptions, RadiographSimulationOptions
     from hierbmd.simulation.recipe import Recipe
     from hierbmd.simulation.study import simulate_study
 
     patients = PatientOptions(seed=seed, spacing_mm=4.0 if quick else 2.5)
+    if region == "lumbar_l1_l4":
+        patients, study = replace(patients, coverage="torso"), replace(study, aims=("lumbar",))
     recipe = Recipe(patients, RadiographSimulationOptions(table=real_ct is not None), study, real_ct)
     with progress("virtual patients" if real_ct is None else "patients from a real CT") as on_subject:
         for done, _ in enumerate(simulate_study(cohort, recipe, workers=workers), start=1):
             on_subject(done, study.subjects)
 
 
-def prepare_pairs(manifest: Path, dataset: Path, *, workers: int, quick: bool = False) -> None:
+def prepare_pairs(
+    manifest: Path, dataset: Path, *, workers: int, quick: bool = False, region: StudiedRegion = "total_hip"
+) -> None:
     """The training set of virtual patients."""
+    from hierbmd.anatomy.options import RegionOptions
     from hierbmd.cli._progress import progress
     from hierbmd.cohort import PrepareOptions, prepare
     from hierbmd.data.halves import HalfFrame
@@ -76,25 +94,30 @@ def prepare_pairs(manifest: Path, dataset: Path, *, workers: int, quick: bool = 
     from hierbmd.registration.options import RegistrationOptions
 
     # The simulated patients lie near where registration starts; two starts that agree find them as well as six.
-    pairing = PairingOptions(registration=RegistrationOptions(starts=2))
+    frame = HalfFrame() if region == "total_hip" else HalfFrame(*SPINE_FRAME)
+    pairing = PairingOptions(frame, RegionOptions(region=region), RegistrationOptions(starts=2))
     if quick:
         coarse = RegistrationOptions(starts=1, level_pixel_mm=(8.0, 4.0))
-        pairing = PairingOptions(frame=HalfFrame((64, 128), (3.2, 3.2)), registration=coarse)
+        pairing = replace(pairing, frame=HalfFrame((64, 128), (3.2, 3.2)), registration=coarse)
     settings = PrepareOptions(row=RowOptions(pairing=pairing), workers=workers)
     with progress("training pairs") as on_patient:
         prepare(manifest, dataset, settings, progress=on_patient)
 
 
 def with_true_bmd(dataset: Dataset, *cohorts: Path) -> Dataset:
-    """The data set with each hip's BMD from the voxel truth of the simulation in place of what its CT was read as."""
+    """The data set with the voxel truth of the simulation in place of what a CT was read as: each hip's, or L1-L4's."""
     from hierbmd.io.atomic import read_json
 
     subjects = [subject for cohort in cohorts for subject in read_json(cohort / "truth.json")["subjects"]]
-    sides: dict[str, Any] = {subject["subject"]: subject["sides"] for subject in subjects}
-    records = tuple(
-        replace(r, bmd_g_cm2=sides[r.subject][r.side.value]["total_hip_bmd_g_cm2"], bmd_source=TRUTH_SOURCE)
-        for r in dataset.records
-    )
+    truth = {subject["subject"]: subject for subject in subjects}
+
+    def true_bmd(record: PairRecord) -> float:
+        known = truth[record.subject]
+        if record.side is Side.NONE:
+            return float(known["spine"]["l1_l4_bmd_g_cm2"])
+        return float(known["sides"][record.side.value]["total_hip_bmd_g_cm2"])
+
+    records = tuple(replace(r, bmd_g_cm2=true_bmd(r), bmd_source=TRUTH_SOURCE) for r in dataset.records)
     return replace(dataset, records=records)
 
 

@@ -91,9 +91,14 @@ def require_epochs(epochs: Sequence[int]) -> None:
         raise BadConfig("epochs are of three stages", where=f"epochs {tuple(epochs)}", mend="such as 16,16,8")
 
 
-def overlays_of(system: str, texts: Sequence[str], *, quick: bool = False) -> dict[str, tuple[str, ...]]:
-    """What is laid over each stage of a system, of texts SYSTEM.STAGE=NAME; BadConfig for one that names nothing."""
-    named: dict[str, tuple[str, ...]] = {}
+def overlays_of(
+    system: str, texts: Sequence[str], *, quick: bool = False, spine: bool = False
+) -> dict[str, tuple[str, ...]]:
+    """What is laid over each stage of a system, of texts SYSTEM.STAGE=NAME; BadConfig for one that names nothing.
+
+    The spine's own configurations come before what is named.
+    """
+    named: dict[str, tuple[str, ...]] = {stage: (f"spine/{stage}",) for stage, _ in SYSTEMS[system] if spine}
     for text in texts:
         name, equals, config = text.partition("=")
         whose, _, stage = name.partition(".")

@@ -63,14 +63,14 @@ def _dataset(out: Path, options: Options) -> Dataset:
     if len(source) == 1:
         if source[0].is_dir():
             return read_dataset(source[0])
-        prepare_pairs(source[0], prepared, workers=options.workers, quick=options.quick)
+        prepare_pairs(source[0], prepared, workers=options.workers, quick=options.quick, region=options.region)
         return read_dataset(prepared)
     study = StudyOptions(subjects=options.transfer_patients, poses=options.poses, train=0.0, val=0.0, test=1.0)
     cohorts = [out / "cohort" / f"ct{number}" for number in range(1, len(source) // 2 + 1)]
     for number, cohort in enumerate(cohorts):
         real_ct = RealCt(*source[2 * number : 2 * number + 2])
         seed = _FIRST_SEED * (1 + options.seed) + number
-        simulate_patients(cohort, study, seed=seed, workers=options.workers, real_ct=real_ct)
+        simulate_patients(cohort, study, seed=seed, workers=options.workers, real_ct=real_ct, region=options.region)
     manifest = joined_manifest(out / "cohort", [cohort.name for cohort in cohorts])
-    prepare_pairs(manifest, prepared, workers=options.workers, quick=options.quick)
+    prepare_pairs(manifest, prepared, workers=options.workers, quick=options.quick, region=options.region)
     return with_true_bmd(read_dataset(prepared), *cohorts)

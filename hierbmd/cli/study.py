@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hierbmd.baselines.registry import StudyPart, baseline
-from hierbmd.cli._chain import Steps, joined_manifest, prepare_pairs, simulate_patients, with_true_bmd
+from hierbmd.cli._chain import (
+    Steps,
+    StudiedRegion,
+    joined_manifest,
+    prepare_pairs,
+    simulate_patients,
+    with_true_bmd,
+)
 from hierbmd.cli._options import parse
 from hierbmd.cli._systems import (
     SYSTEMS,
@@ -44,6 +51,9 @@ class Options:
     out: Path = option("folder for everything; metrics.json and report.html are in it")
     data: Path | None = option("a prepared data set with train, val and test in place of virtual patients", None)
     manifest: Path | None = option("the manifest that --data was prepared from, to compress whole radiographs", None)
+    region: StudiedRegion = option(
+        "what is read of virtual patients: total_hip, or lumbar_l1_l4 from lumbar radiographs of the same", "total_hip"
+    )
     patients: int = option("virtual patients to train on", 100)
     validation: int = option("virtual patients from whom the models' intervals come", 20)
     test: int = option("virtual patients never seen, of another seed", 50)
@@ -91,8 +101,11 @@ def study(options: Options) -> None:
     and the baselines come in: a study that is stopped has what it has found. A baseline that is added to a finished
     study trains itself alone.
     """
+    from hierbmd.io.dataset import read_dataset
+
+    region = options.region if options.data is None else read_dataset(options.data).card.region
     for name in options.baselines:
-        baseline(name).require()
+        baseline(name).require(region)
     steps = Steps(options.out, STEPS)
     dataset, files = _data(options, steps)
     found = _begin(dataset, files, options)
@@ -119,20 +132,23 @@ def planned(dataset: Dataset, options: Options) -> Iterator[Training]:
     """Every training in order of importance: all systems on all patients, then on ever more of them.
 
     A smaller sample makes more passes, by the square root of how much smaller it is, and so fewer steps; at one size
-    all systems make as many. Its data set has the other training patients in no split.
+    all systems make as many. Spines, one image where there are two hips, are passed twice as often. A sample's data set
+    has the other training patients in no split.
     """
+    from hierbmd.data.site import site_of
     from hierbmd.data.subsets import nested_samples
     from hierbmd.io.dataset import read_dataset, write_view
 
     # As it was prepared: a model learns what a CT was read as, whatever reference it is judged by.
     dataset = read_dataset(dataset.folder)
+    site = site_of(dataset.card.region)
     bmd: dict[str, list[float]] = {}
     for record in dataset.of_split("train"):
         bmd.setdefault(record.subject, []).append(record.bmd_g_cm2)
     sizes = tuple(sorted({n for n in options.sizes if n < len(bmd)}))
     samples = nested_samples({name: sum(x) / len(x) for name, x in bmd.items()}, sizes, seed=options.seed)
     for size in (len(bmd), *sizes):
-        folder, factor = dataset.folder, sqrt(len(bmd) / size)
+        folder, factor = dataset.folder, (1 if site.paired else 2) * sqrt(len(bmd) / size)
         if size in samples:
             folder = options.out / "samples" / f"{size:04d}"
             kept = set(samples[size])
@@ -145,7 +161,7 @@ def planned(dataset: Dataset, options: Options) -> Iterator[Training]:
                 folder,
                 options.out / "runs" / ("all" if size == len(bmd) else f"{size:04d}") / system,
                 epochs_of(system, options.epochs, factor=factor),
-                overlays_of(system, options.overlays, quick=options.quick),
+                overlays_of(system, options.overlays, quick=options.quick, spine=not site.paired),
                 options.seed,
                 options.quick,
             )
@@ -175,17 +191,19 @@ def _data(options: Options, steps: Steps) -> tuple[Dataset, RadiographFiles | No
     if options.data is not None:
         files = None if options.manifest is None else RadiographFiles.of_manifest(options.manifest)
         return read_dataset(options.data), files
-    cohort, prepared, quick, workers = options.out / "cohort", options.out / "dataset", options.quick, options.workers
+    cohort, prepared, region = options.out / "cohort", options.out / "dataset", options.region
+    workers, quick = options.workers, options.quick
     learnt = options.patients + options.validation
     train = options.patients / learnt
     learn = StudyOptions(subjects=learnt, train=train, val=1.0 - train, test=0.0)
     test = StudyOptions(subjects=options.test, poses=options.poses, train=0.0, val=0.0, test=1.0)
     with steps.timed("simulate"):
-        simulate_patients(cohort / "learn", learn, seed=2 * options.seed, workers=workers, quick=quick)
-        simulate_patients(cohort / "test", test, seed=2 * options.seed + 1, workers=workers, quick=quick)
+        for number, (name, who) in enumerate((("learn", learn), ("test", test))):
+            seed = 2 * options.seed + number
+            simulate_patients(cohort / name, who, seed=seed, workers=workers, quick=quick, region=region)
         manifest = joined_manifest(cohort, ("learn", "test"))
     with steps.timed("prepare"):
-        prepare_pairs(manifest, prepared, workers=workers, quick=quick)
+        prepare_pairs(manifest, prepared, workers=workers, quick=quick, region=region)
     dataset = with_true_bmd(read_dataset(prepared), cohort / "learn", cohort / "test")
     return dataset, RadiographFiles.of_manifest(manifest)
 

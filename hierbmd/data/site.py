@@ -12,10 +12,12 @@ from hierbmd.geometry import Side
 class SkeletalSite:
     """A site of bone densitometry: its name, the bones that are registered and projected, whether it has two sides.
 
+    `counted` is what a patient has of it, in the plural.
     `bones` are a data set's density channels, in order, and `carriers` those that a measured region is a part of.
     """
 
     name: str
+    counted: str
     bones: tuple[str, ...]
     carriers: tuple[str, ...]
     regions: tuple[str, ...]
@@ -25,6 +27,11 @@ class SkeletalSite:
         """The bone's name in a label map, as TotalSegmentator v2 has it."""
         return f"{bone}_{side}" if self.paired else f"vertebrae_{bone}"
 
+    @property
+    def of_a_patient(self) -> str:
+        """Which of them stands for a patient, after "one row a patient": ISCD diagnoses by the lowest."""
+        return ", the lower hip" if self.paired else ""
+
     def called(self, side: Side) -> str:
         """The site for a reader: "left hip", "lumbar spine"."""
         return f"{side} {self.name}" if self.paired else self.name
@@ -32,6 +39,7 @@ class SkeletalSite:
 
 HIP = SkeletalSite(
     name="hip",
+    counted="hips",
     bones=("hip", "femur"),
     carriers=("femur",),
     regions=("total_hip", "femoral_neck", "trochanter", "intertrochanter"),
@@ -41,6 +49,7 @@ HIP = SkeletalSite(
 
 LUMBAR_SPINE = SkeletalSite(
     name="lumbar spine",
+    counted="spines",
     bones=("L1", "L2", "L3", "L4"),
     carriers=("L1", "L2", "L3", "L4"),
     regions=("lumbar_l1_l4", "lumbar_l1", "lumbar_l2", "lumbar_l3", "lumbar_l4"),

@@ -53,7 +53,7 @@ def precision(values_g_cm2: ArrayLike, groups: Sequence[str]) -> Precision:
     repeats = [values[names == name] for name in np.unique(names) if np.sum(names == name) > 1]
     freedom = sum(len(rows) - 1 for rows in repeats)
     if freedom == 0:
-        missing = "no hip was measured more than once"
+        missing = "nothing was measured more than once"
         g_cm2, percent = Estimate.undefined(missing, "g/cm2"), Estimate.undefined(missing, "%")
         return Precision(g_cm2, percent, g_cm2, percent, degrees_of_freedom=0, groups=0)
     sd = _with_chi_square(float(np.sqrt(sum(np.sum((r - r.mean()) ** 2) for r in repeats) / freedom)), freedom, "g/cm2")

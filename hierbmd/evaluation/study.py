@@ -117,6 +117,7 @@ class StudyFound:
             "learning_curve": self._curve(),
             **({} if self.transfer is None else {"transfer": dict(self.transfer)}),
             "points": _points(systems[MAIN]),
+            "region": self.dataset.card.region,
             "simulated": self.dataset.card.simulated,
             "bmd_sources": sorted({record.bmd_source for record in self.test}),
             "training_bmd_sources": sorted({r.bmd_source for r in read_dataset(self.dataset.folder).of_split("train")}),

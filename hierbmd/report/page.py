@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hierbmd.data.site import site_of
 from hierbmd.report import pictures
 from hierbmd.report.frame import provenance, write_page
 from hierbmd.report.patients import patients_section, t_scores_against
@@ -132,8 +133,9 @@ def _precision(metrics: Mapping[str, Any]) -> str:
     met = "meets" if found["iscd_degrees_of_freedom_met"] else "is below"
     rows = [[escape(words), estimate(found[name])] for name, words in _PRECISION.items()]
     caption = (
-        f"Repeats: {found['groups']} hips seen more than once, {found['degrees_of_freedom']} degrees of freedom, which "
-        f"{met} the 30 that ISCD asks for. Chi-square intervals."
+        f"Repeats: {found['groups']} {site_of(metrics['region']).counted} seen more than once, "
+        f"{found['degrees_of_freedom']} degrees of freedom, which {met} the 30 that ISCD asks for. Chi-square "
+        "intervals."
     )
     return table(["precision of repeated images", "value"], rows, caption=caption)
 
@@ -146,9 +148,9 @@ def _screening(metrics: Mapping[str, Any]) -> str:
     )
     rows.append(["patients with it", *(f"{one['n_positive']} of {one['n_patients']}" for one in found.values())])
     caption = (
-        "One row a patient of 50 or more or of unknown age, the lower hip; who has the condition is said by the "
-        f"reference BMD's T-score. {t_scores_against(metrics)} Thresholds were chosen on training patients (Youden). "
-        "AUC: DeLong; proportions: Wilson."
+        f"One row a patient of 50 or more or of unknown age{site_of(metrics['region']).of_a_patient}; who has the "
+        f"condition is said by the reference BMD's T-score. {t_scores_against(metrics)} Thresholds were chosen on "
+        "training patients (Youden). AUC: DeLong; proportions: Wilson."
     )
     return table(["screening", *(name.replace("_", " ") for name in found)], rows, caption=caption)
 
@@ -166,7 +168,9 @@ def _further(metrics: Mapping[str, Any]) -> dict[str, str]:
     """What was asked for beyond the model alone: other models, a learning curve, robustness."""
     parts = {}
     if "comparison" in metrics:
-        parts["Models compared"] = systems(metrics["comparison"], bootstrap_samples=metrics["bootstrap_samples"])
+        parts["Models compared"] = systems(
+            metrics["comparison"], bootstrap_samples=metrics["bootstrap_samples"], region=metrics["region"]
+        )
     if "learning_curve" in metrics:
         parts["Learning curve"] = curve(metrics["learning_curve"])
     if "robustness" in metrics:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from hierbmd.data.site import site_of
 from hierbmd.report import plots
 from hierbmd.report.words import estimate, figure, number, table
 
@@ -49,7 +50,7 @@ def words_of(system: str) -> str:
     return system.replace("_", " ")
 
 
-def systems(compared: Mapping[str, Any], *, bootstrap_samples: int) -> str:
+def systems(compared: Mapping[str, Any], *, bootstrap_samples: int, region: str) -> str:
     """The tables of what `comparison` gives: every system's figures, and the paired differences to the first."""
     rows = [
         [escape(words_of(name)), *(estimate(figure_of(found, key, unit)) for key, (_, unit) in SYSTEM_FIGURES.items())]
@@ -57,7 +58,7 @@ def systems(compared: Mapping[str, Any], *, bootstrap_samples: int) -> str:
     ]
     caption = (
         f"95 % intervals: {bootstrap_samples} bootstrap samples of patients for r and RMSE, DeLong for the AUC (one "
-        "row a patient, the lower hip)."
+        f"row a patient{site_of(region).of_a_patient})."
     )
     shown = table(["system", *(words for words, _ in SYSTEM_FIGURES.values())], rows, caption=caption)
     first = words_of(compared["paired_against"])

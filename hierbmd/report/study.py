@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hierbmd.data.site import site_of
 from hierbmd.evaluation.files import METRICS_FILE
 from hierbmd.io.atomic import write_json
 from hierbmd.io.tables import write_table
@@ -88,9 +89,10 @@ def _lead(metrics: Mapping[str, Any]) -> str:
 
 def _sections(metrics: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "The systems": systems(metrics, bootstrap_samples=metrics["bootstrap_samples"]) + _scatter(metrics),
+        "The systems": systems(metrics, bootstrap_samples=metrics["bootstrap_samples"], region=metrics["region"])
+        + _scatter(metrics),
         "Learning curve": f'<p class="note">{escape(_CURVE_NOTE)}</p>' + curve(metrics["learning_curve"]),
-        "Pose": _pose(metrics),
+        "Pose": _pose(metrics, metrics["region"]),
         "Compression": robustness(metrics["robustness"], figure_of(metrics, "lsc_g_cm2", "g/cm2")),
         **({"Patients of another source": _transfer(metrics)} if "transfer" in metrics else {}),
         "How this came about": provenance(metrics),
@@ -112,8 +114,8 @@ def _transfer(metrics: Mapping[str, Any]) -> str:
     rows = [[escape(words), estimate(found["density_image"][name])] for name, words in IMAGE_FIGURES.items()]
     return (
         f'<p class="note">{escape(lead)}</p>'
-        + systems(found, bootstrap_samples=metrics["bootstrap_samples"])
-        + _pose(found)
+        + systems(found, bootstrap_samples=metrics["bootstrap_samples"], region=metrics["region"])
+        + _pose(found, metrics["region"])
         + table(["density image", "value"], rows, caption="The hierarchical system, mean over the images.")
     )
 
@@ -125,7 +127,7 @@ def _scatter(metrics: Mapping[str, Any]) -> str:
     return figure(drawn, alt=alt, caption=f"The {first} system; each point is an image.")
 
 
-def _pose(metrics: Mapping[str, Any]) -> str:
+def _pose(metrics: Mapping[str, Any], region: str) -> str:
     named = {
         "pose_rms_sd_g_cm2": ("RMS-SD", "g/cm2"),
         "lsc_g_cm2": ("least significant change (2.77 RMS-SD)", "g/cm2"),
@@ -134,7 +136,7 @@ def _pose(metrics: Mapping[str, Any]) -> str:
     }
     rows = [[escape(words), estimate(figure_of(metrics, name, unit))] for name, (words, unit) in named.items()]
     caption = (
-        f"The hierarchical system on the poses of {metrics['pose_hips']} hips, "
+        f"The hierarchical system on the poses of {metrics['pose_hips']} {site_of(region).counted}, "
         f"{metrics['pose_degrees_of_freedom']} degrees of freedom (ISCD asks for 30); chi-square intervals. "
         "Published on clinical radiographs: RMS-CV 3.27 to 3.79 % (four poses; other data)."
     )

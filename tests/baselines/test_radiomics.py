@@ -14,9 +14,10 @@ from hierbmd.baselines import radiomics
 from hierbmd.baselines.radiomics.fitting import MODELS
 from hierbmd.baselines.radiomics.options import Options
 from hierbmd.cli.main import main
+from hierbmd.data.density import Material
 from hierbmd.errors import BadConfig
 from hierbmd.evaluation.cases import half_of
-from hierbmd.io.dataset import read_dataset
+from hierbmd.io.dataset import read_dataset, write_view
 from hierbmd.io.weights import read_card
 from hierbmd.predict import load_predictor
 
@@ -151,3 +152,20 @@ def test_what_is_fitted_depends_on_nothing_but_the_training_patients(
     external = json.loads((tmp_path / "run" / "results.json").read_text())["models"]["external"]
     assert tuple(external) == MODELS
     assert external["DTC"]["n_patients"] == 4
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"material": Material.K2HPO4}, "material HA; wanted material K2HPO4"),
+        ({"region": "femoral_neck"}, "region total_hip; wanted region femoral_neck"),
+    ],
+)
+def test_it_is_not_judged_in_another_mineral_or_region(run, one_image_each, tmp_path, capsys, changed, said):
+    dataset = read_dataset(one_image_each)
+    write_view(tmp_path / "other", replace(dataset, card=replace(dataset.card, **changed)))
+    arguments = ["--model", run, "--data", tmp_path / "other", "--out", tmp_path / "out"]
+    assert main(["evaluate", *map(str, arguments)]) == 1
+    assert said in (error := capsys.readouterr().err)
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()

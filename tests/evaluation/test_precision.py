@@ -61,5 +61,5 @@ def test_groups_of_unequal_size_weigh_by_their_freedom():
 def test_no_repeats_is_undefined():
     figures = precision([0.8, 0.9], ["a", "b"])
     assert figures.rms_sd.value is None
-    assert figures.lsc.reason == "no hip was measured more than once"
+    assert figures.lsc.reason == "nothing was measured more than once"
     assert figures.degrees_of_freedom == 0

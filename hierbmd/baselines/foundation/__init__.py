@@ -82,8 +82,8 @@ def fit(data: Path, out: Path, options: Options, *, progress: Progress = silent)
     return fit_foundation(data, out, options, progress=progress)
 
 
-def require() -> None:
-    """MissingExtra without transformers, peft and captum."""
+def require(region: str) -> None:
+    """MissingExtra without transformers, peft and captum; any region will do."""
     from hierbmd.baselines.foundation.base import require_extra
 
     require_extra()

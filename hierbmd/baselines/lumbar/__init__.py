@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hierbmd.baselines.lumbar.options import NAME, Options
+from hierbmd.baselines.lumbar.options import NAME, REGION, Options
 from hierbmd.baselines.registry import StudyPart, silent
 from hierbmd.data.card import BASELINE, ModelCard, require_matching
+from hierbmd.errors import BadConfig
 
 if TYPE_CHECKING:
     from hierbmd.baselines.registry import Progress
@@ -30,6 +31,12 @@ def fit(data: Path, out: Path, options: Options, *, progress: Progress = silent)
     from hierbmd.baselines.lumbar.folds import fit_folds
 
     return fit_folds(Path(data), Path(out), options, progress)
+
+
+def require(region: str) -> None:
+    """BadConfig for a region other than L1-L4."""
+    if region != REGION:
+        raise BadConfig(f"reads lumbar radiographs, not the {region}", where=NAME, mend=f"--region {REGION}")
 
 
 def load(folder: Path) -> Predictor:

@@ -14,6 +14,9 @@ from hierbmd.training.options import LoopOptions
 Backbone = Literal["UNet", "HRNet", "MedNeXt"]
 
 NAME = "lumbar_femur"
+REGION = "lumbar_l1_l4"
+"""What its radiographs are prepared as."""
+
 SITES = ("lumbar", "femur")
 """The outputs in their order: L1-L4, in the image, and the total hip, out of it."""
 

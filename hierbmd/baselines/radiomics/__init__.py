@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from hierbmd.baselines.radiomics.options import NAME, Options
 from hierbmd.baselines.registry import Progress, StudyPart, silent
+from hierbmd.data.density import REGION_REFERENCES
+from hierbmd.errors import BadConfig
 
 if TYPE_CHECKING:
     from hierbmd.data.card import ModelCard
@@ -22,10 +24,13 @@ def fit(data: Path, out: Path, options: Options, *, progress: Progress = silent)
     return fitting.fit(data, out, options, progress=progress)
 
 
-def require() -> None:
-    """MissingExtra without mirp."""
+def require(region: str) -> None:
+    """MissingExtra without mirp; BadConfig for a region without a young-adult reference, so without a condition."""
     from hierbmd.baselines.radiomics.texture import require_mirp
 
+    if region not in REGION_REFERENCES:
+        known = ", ".join(REGION_REFERENCES)
+        raise BadConfig(f"no young-adult reference of the {region}", where=NAME, mend=f"known: {known}")
     require_mirp()
 
 
@@ -38,7 +43,10 @@ def load(folder: Path) -> Predictor:
 
 def study_options(part: StudyPart) -> Options:
     """In a study the encoder is that of the hierarchy's second stage, trained on the same patients."""
+    from hierbmd.io.dataset import read_dataset
+
     return Options(
+        reference=REGION_REFERENCES[read_dataset(part.data).card.region],
         encoder=part.runs["synthesize"],
         folds=2 if part.quick else Options.folds,
         inner_folds=2 if part.quick else Options.inner_folds,

@@ -17,6 +17,7 @@ from hierbmd.baselines.foundation.base import CONFIG_FILE, RANDOM_NOTE, load_bas
 from hierbmd.baselines.foundation.predictor import BASE_FOLDER
 from hierbmd.baselines.foundation.presets import presets
 from hierbmd.cli.main import main
+from hierbmd.data.density import Material
 from hierbmd.errors import BadConfig, BadManifest, SplitLeak, UntrustedWeights, WrongWeights
 from hierbmd.io.dataset import read_dataset, write_view
 from hierbmd.io.weights import write_weights
@@ -141,3 +142,33 @@ def test_an_unknown_key_is_refused_with_the_nearest(tmp_path: Path, capsys: pyte
     assert main(arguments) == 1
     assert "strategi" in (text := capsys.readouterr().err)
     assert "strategy" in text
+
+
+def test_code_in_the_configuration_is_no_backbone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, mark = tmp_path / "mine.yaml", tmp_path / "mark"
+    config.write_text(f"backbone: {{class_path: os.system, init_args: {{command: touch {mark}}}}}\n", encoding="utf-8")
+    arguments = ["--config", str(config), "--data", "x", "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match="2"):
+        main(["train-baseline", "foundation", *arguments])
+    assert "backbone" in capsys.readouterr().err
+    assert not mark.exists()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"material": Material.K2HPO4}, "material HA; wanted material K2HPO4"),
+        ({"region": "femoral_neck"}, "region total_hip; wanted region femoral_neck"),
+    ],
+)
+def test_it_is_not_judged_in_another_mineral_or_region(
+    lora_run: Path, low_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: Any, said: str
+) -> None:
+    dataset = read_dataset(low_dataset)
+    write_view(tmp_path / "other", replace(dataset, card=replace(dataset.card, **changed)))
+    arguments = ["--model", lora_run, "--data", tmp_path / "other", "--out", tmp_path / "out"]
+    assert main(["evaluate", *map(str, arguments)]) == 1
+    assert said in (error := capsys.readouterr().err)
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -14,11 +14,11 @@ import pytest
 from hierbmd.baselines import lumbar
 from hierbmd.baselines.lumbar.options import Options
 from hierbmd.cli.main import main
-from hierbmd.data.density import DensityClass
+from hierbmd.data.density import DensityClass, Material
 from hierbmd.errors import BadConfig, BadManifest, UntrustedWeights, WrongWeights
 from hierbmd.evaluation.cases import half_of
 from hierbmd.io.atomic import read_json, write_json
-from hierbmd.io.dataset import read_dataset
+from hierbmd.io.dataset import read_dataset, write_view
 from hierbmd.io.weights import write_weights
 from hierbmd.predict import load_predictor
 from hierbmd.training.options import LoopOptions
@@ -99,6 +99,9 @@ def test_evaluate_judges_it_as_any_other(run: Path, lumbar_dataset: Path, tmp_pa
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["n_subjects"] == 6
     assert metrics["mae_g_cm2"] < metrics["mean_predictor_mae_g_cm2"]
+    page = (tmp_path / "report.html").read_text()
+    assert "One row a patient of 50 or more or of unknown age; who has the condition" in page
+    assert " hip" not in page
 
 
 def test_a_finished_run_stays_and_other_settings_are_refused(run: Path, lumbar_dataset: Path) -> None:
@@ -143,3 +146,22 @@ def test_too_few_patients_are_refused(lumbar_dataset: Path, tmp_path: Path) -> N
         lumbar.fit(lumbar_dataset, tmp_path / "run", replace(OPTIONS, folds=11))
     with pytest.raises(BadConfig, match="out of range"):
         Options(folds=1)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"material": Material.K2HPO4}, "material HA; wanted material K2HPO4"),
+        ({"region": "lumbar_l1"}, "region lumbar_l1_l4; wanted region lumbar_l1"),
+    ],
+)
+def test_it_is_not_judged_in_another_mineral_or_region(
+    run: Path, lumbar_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: Any, said: str
+) -> None:
+    dataset = read_dataset(lumbar_dataset)
+    write_view(tmp_path / "other", replace(dataset, card=replace(dataset.card, **changed)))
+    arguments = ["--model", run, "--data", tmp_path / "other", "--out", tmp_path / "out"]
+    assert main(["evaluate", *map(str, arguments)]) == 1
+    assert said in (error := capsys.readouterr().err)
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
