@@ -124,7 +124,7 @@ def _require_no_metal(
             raise MetalInRods(
                 f"rod {phantom.rods[n].name} is not one material: SD {own:.0f} HU, others {usual:.0f}",
                 where=phantom.name,
-                mend="is something in it, or streaks of metal across it? scan again",
+                mend="is this phantom in the scan? if so, is something in it, or metal's streaks across it: scan again",
             )
 
 

@@ -1,15 +1,17 @@
-"""A sound DICOM series to damage."""
+"""A sound DICOM series and a sound pair of hips to damage."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from hierbmd.data.volume import Volume
+from hierbmd.data.schemes import TOTALSEGMENTATOR_V2
+from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.geometry import Grid
 from hierbmd.io.dicom_write import write_ct_dicom
 
@@ -40,3 +42,16 @@ def _finished_files(folder: Path) -> dict[str, str]:
 def finished_files() -> Callable[[Path], dict[str, str]]:
     """The SHA-256 of every file below a folder by its path there; what a stop left half written is left out."""
     return _finished_files
+
+
+@pytest.fixture(scope="session")
+def hips(coarse_patient: Any) -> tuple[Volume, LabelMap]:
+    """CT and labels of a virtual patient cut to its femora: small."""
+    inside = np.isin(coarse_patient.labels.ids, [TOTALSEGMENTATOR_V2[name] for name in ("femur_left", "femur_right")])
+    low, high = (int(x) for x in (np.argwhere(inside)[:, 2].min(), np.argwhere(inside)[:, 2].max() + 1))
+    matrix = coarse_patient.volume.grid.world_from_index.copy()
+    matrix[:3, 3] = (matrix @ [0, 0, low, 1])[:3]
+    values = np.ascontiguousarray(coarse_patient.volume.values[:, :, low:high])
+    grid = Grid(values.shape, matrix)
+    ids = np.ascontiguousarray(coarse_patient.labels.ids[:, :, low:high])
+    return Volume(values, grid), LabelMap(ids, grid, coarse_patient.labels.scheme)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from hierbmd.cli.main import main
-from hierbmd.data.schemes import TOTALSEGMENTATOR_V2
 from hierbmd.data.volume import LabelMap, Volume
 from hierbmd.geometry import Grid
 from hierbmd.io.dicom_write import write_ct_dicom
@@ -31,19 +30,6 @@ def refused(tmp_path, capsys) -> Callable[..., str]:
         return line
 
     return run
-
-
-@pytest.fixture(scope="module")
-def hips(coarse_patient):
-    """The patient cut to its hips and femora: small."""
-    inside = np.isin(coarse_patient.labels.ids, [TOTALSEGMENTATOR_V2[name] for name in ("femur_left", "femur_right")])
-    low, high = (int(x) for x in (np.argwhere(inside)[:, 2].min(), np.argwhere(inside)[:, 2].max() + 1))
-    matrix = coarse_patient.volume.grid.world_from_index.copy()
-    matrix[:3, 3] = (matrix @ [0, 0, low, 1])[:3]
-    values = np.ascontiguousarray(coarse_patient.volume.values[:, :, low:high])
-    grid = Grid(values.shape, matrix)
-    ids = np.ascontiguousarray(coarse_patient.labels.ids[:, :, low:high])
-    return Volume(values, grid), LabelMap(ids, grid, coarse_patient.labels.scheme)
 
 
 def _written(folder: Path, volume: Volume, labels: LabelMap) -> tuple[Path, Path]:
