@@ -28,7 +28,7 @@ from hierbmd.io.atomic import write_json
 
 POSES = 4
 AIM_SUBJECTS_A_MINUTE, AIM_PEAK_MB = 10.0, 4096.0
-_LOOK_S = 0.5
+_LOOK_S = 1.0
 _RUN = "import sys; from hierbmd.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 

@@ -49,7 +49,7 @@ def femur_shape(frame: FemurFrame, wall: float, arthritis: float = 0.0) -> Shape
     """The femur's outer surface and cortex in its local frame; `wall` scales the cortical thickness of a young woman.
 
     `arthritis`, 0 to 1, flattens the head where the load passes, grows a collar of osteophytes where the head ends and
-    thickens the neck's lower cortex (buttress).
+    thickens the neck's cortex, the lower one most (buttress).
 
     Thicknesses (mm at `wall` 1): shaft 6.5, calcar 3.4, superior neck 1.2, trochanters 0.9, head 0.9; superior and
     inferior neck after Poole et al., PLoS One 2012 (cortical thickness maps) and Johannesdottir et al., JBMR 2013.
@@ -85,8 +85,8 @@ def _neck(frame: FemurFrame, wall: float, arthritis: float) -> Group:
         (0.85, 0.58, 0.30, 1.2, 3.4),
     ):
         at, r, e = along * frame.junction, radius * head * s.neck_width, half_height * head * s.neck_width
-        rows.append([*(at + e * frame.up), r, upper_mm * wall])
-        rows.append([*(at - e * frame.up), r, lower_mm * wall * (1.0 + 0.35 * arthritis)])
+        rows.append([*(at + e * frame.up), r, upper_mm * wall * (1.0 + 0.2 * arthritis)])
+        rows.append([*(at - e * frame.up), r, lower_mm * wall * (1.0 + 0.55 * arthritis)])
     return group(rows, [(0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5)], blend_mm=6.0)
 
 
@@ -181,7 +181,7 @@ def sclerosis_mg_cm3(frame: FemurFrame, local_mm: NDArray[np.floating]) -> Float
     loaded = np.clip((p @ LOAD.astype(np.float32) / np.maximum(radius, 1e-3) - 0.6) / 0.3, 0.0, 1.0)
     surface = 380.0 * loaded * np.clip(1.0 - (head - radius) / 9.0, 0.0, 1.0) * (radius < 1.1 * head)
     along = (p @ frame.neck.astype(np.float32)) / frame.neck_mm
-    neck = 90.0 * np.exp(-(((along - 0.62) / 0.22) ** 2))
+    neck = 155.0 * np.exp(-(((along - 0.62) / 0.22) ** 2))
     return np.asarray(surface + neck, dtype=np.float32)
 
 

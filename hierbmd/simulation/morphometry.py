@@ -276,11 +276,13 @@ def draw_disease(
 
 
 def _in_arthritis(quality: BoneQuality, severity: float) -> BoneQuality:
-    """Bone of a worn hip, which is used less: set with the shape's changes to the published differences."""
+    """Bone of a worn hip, which is used less: set, with the changes of the femur's shape and its sclerosis, to the mean
+    differences between sides of 108 women with one-sided arthritis by QCT, total hip -6.9 %, neck +14.5 % (Uemura et
+    al., Bone 2025, doi 10.1016/j.bone.2025.117456, abstract)."""
     if severity <= 0.0:
         return quality
     return replace(
         quality,
-        cortex_thickness=quality.cortex_thickness * (1.0 - 0.16 * severity),
-        trabecular=quality.trabecular * (1.0 - 0.16 * severity),
+        cortex_thickness=quality.cortex_thickness * (1.0 - 0.23 * severity),
+        trabecular=quality.trabecular * (1.0 - 0.23 * severity),
     )

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +59,24 @@ def hips(coarse_patient: Any) -> tuple[Volume, LabelMap]:
     grid = Grid(values.shape, matrix)
     ids = np.ascontiguousarray(coarse_patient.labels.ids[:, :, low:high])
     return Volume(values, grid), LabelMap(ids, grid, coarse_patient.labels.scheme)
+
+
+@pytest.fixture
+def on_a_full_disk(tmp_path: Path) -> Callable[[Sequence[str], int], subprocess.CompletedProcess[str]]:
+    """Run a command in a process whose files may not grow past so many bytes, as on a disk that fills up.
+
+    Kernels that were just compiled cannot be kept either, which must not end the command.
+    """
+
+    def run(command: Sequence[str], most_bytes: int) -> subprocess.CompletedProcess[str]:
+        code = "import sys; from hierbmd.cli.main import main; sys.exit(main(sys.argv[1:]))"
+        return subprocess.run(
+            [sys.executable, "-c", code, *command],
+            check=False,
+            capture_output=True,
+            text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes)),
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "numba")},
+        )
+
+    return run

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -85,23 +84,19 @@ def test_stopped_and_called_again_it_ends_the_same(whole, tmp_path, how, finishe
     assert finished_files(out) == whole
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing_half(whole, tmp_path, finished_files):
-    """FAULTS row 31: no file may grow past 10 kB, as on a disk that fills up; with room the same command goes on.
-
-    Kernels that were just compiled cannot be kept either, which must not end the command.
-    """
+def test_a_full_disk_is_one_line_and_leaves_nothing_half(whole, tmp_path, finished_files, on_a_full_disk):
+    """FAULTS row 31: no file may grow past 10 kB; with room the same command goes on."""
     out = tmp_path / "full"
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, "simulate", "--out", str(out), *SMALL],
-        check=False,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)),
-        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "numba")},
-    )
+    done = on_a_full_disk(["simulate", "--out", str(out), *SMALL], 10_000)
     assert done.returncode == 1
     assert len([line for line in done.stderr.splitlines() if "cannot write" in line]) == 1
     assert "Traceback" not in done.stderr
     assert {path.name for path in out.rglob("*") if path.is_file()} <= {"calibration.json"}
     assert main(["simulate", "--out", str(out), *SMALL]) == 0
     assert finished_files(out) == whole
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="no folder here that not even root may write to")
+def test_a_folder_that_nobody_may_write_to_is_one_line(capsys):
+    """FAULTS row 31: a read-only output folder."""
+    _refused(capsys, Path("/sys/hierbmd"), [], "cannot write")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
 import signal
 import subprocess
 import sys
@@ -102,18 +100,10 @@ def test_killed_and_called_again_it_ends_the_same(files, whole, tmp_path, finish
     assert finished_files(out) == whole
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing_half(files, whole, tmp_path, finished_files):
-    """FAULTS row 31: no file may grow past 30 kB, as on a disk that fills up; with room the same command goes on."""
+def test_a_full_disk_is_one_line_and_leaves_nothing_half(files, whole, tmp_path, finished_files, on_a_full_disk):
+    """FAULTS row 31: no file may grow past 30 kB; with room the same command goes on."""
     out = tmp_path / "full"
-    code = "import sys; from hierbmd.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "simulate", "--out", str(out), *files[1]],
-        check=False,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000)),
-        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "numba")},
-    )
+    done = on_a_full_disk(["simulate", "--out", str(out), *files[1]], 30_000)
     assert done.returncode == 1
     assert [line for line in done.stderr.splitlines() if "cannot write" in line]
     assert "Traceback" not in done.stderr

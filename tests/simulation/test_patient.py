@@ -12,6 +12,7 @@ from hierbmd.data.density import REFERENCES
 from hierbmd.data.schemes import TOTALSEGMENTATOR_V2
 from hierbmd.errors import BadConfig, SuspectedUnit
 from hierbmd.rigid import transform_points
+from hierbmd.simulation.bone_truth import side_truth, spine_truth
 from hierbmd.simulation.morphometry import SIDES, draw_anatomy, mean_t_score
 from hierbmd.simulation.options import PatientOptions
 from hierbmd.simulation.patient import virtual_patient
@@ -164,8 +165,6 @@ def test_total_hip_areal_density_is_spread_like_a_screening_cohort():
 
 
 def test_a_torso_holds_a_lordotic_spine_and_its_areal_density():
-    from hierbmd.simulation.bone_truth import spine_truth
-
     patient = virtual_patient(0, PatientOptions(seed=11, spacing_mm=4.0, coverage="torso"))
     levels = [f"vertebrae_L{n}" for n in (5, 4, 3, 2, 1)]
     centres = np.array([_centroid(patient, name) for name in levels])
@@ -225,11 +224,27 @@ def test_an_implant_is_metal_in_the_ct_and_no_density():
     assert len(kinds) >= 2
 
 
-def test_arthritis_narrows_the_joint_and_hardens_the_roof():
+@pytest.fixture(scope="module")
+def worn_and_well():
+    """One patient whose left hip is badly worn, and the same one without arthritis."""
     worn = PatientOptions(seed=11, spacing_mm=3.0, arthritis_share=1.0)
     index = next(n for n in range(20) if draw_anatomy(np.random.default_rng([11, n]), worn).arthritis[0] > 0.6)
-    ill, well = (virtual_patient(index, o) for o in (worn, PatientOptions(seed=11, spacing_mm=3.0)))
+    return [virtual_patient(index, o) for o in (worn, PatientOptions(seed=11, spacing_mm=3.0))]
+
+
+def test_arthritis_narrows_the_joint_and_hardens_the_roof(worn_and_well):
+    ill, well = worn_and_well
     at = ill.hip_centres_world_mm["left"] + [0.0, 0.0, ill.anatomy.femora[0].head_radius_mm + 6.0]
     i, j, k = np.round(transform_points(ill.density.grid.index_from_world, at[None])[0]).astype(int)
     zone = (slice(i - 2, i + 3), slice(j - 2, j + 3), slice(k - 2, k + 3))
     assert ill.density.values[zone].mean() > 1.15 * well.density.values[zone].mean()
+
+
+def test_a_worn_hip_has_less_bone_in_all_and_more_in_the_neck(worn_and_well):
+    """Uemura et al., Bone 2025: total hip -6.9 %, neck +14.5 % on average. The neck gains the same amount in everyone,
+    which is little beside this patient's dense bone: it is held against what the rest loses."""
+    ill, well = (side_truth(patient.density, patient.labels, "left") for patient in worn_and_well)
+    total, neck = (ill[name] / well[name] - 1.0 for name in ("total_hip_bmd_g_cm2", "femoral_neck_bmd_g_cm2"))
+    assert -0.14 < total < -0.02
+    assert neck > 0.0
+    assert neck - total > 0.08
