@@ -1,4 +1,4 @@
-"""The pictures: cost against size, success against the size of the start error."""
+"""The pictures: cost against size, success against the size of the start error, atlas labels' errors."""
 
 from __future__ import annotations
 
@@ -83,3 +83,21 @@ def _wilson(good: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np
     middle = (good + z**2 / 2) / (count + z**2)
     half = z / (count + z**2) * np.sqrt(good * (count - good) / count + z**2 / 4)
     return np.stack([middle - half, middle + half])
+
+
+def draw_errors(groups: list[Any], line: tuple[float, float], path: Path) -> None:
+    """Atlas labels' true errors against their edge offset, mm: (label, colour, marker, offsets, errors) by group."""
+    figure, axis = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
+    for label, colour, marker, offset_mm, error_mm in groups:
+        axis.scatter(offset_mm, error_mm, s=16, color=colour, marker=marker, alpha=0.7, label=label)
+    ends = axis.get_xlim()
+    axis.plot(
+        ends, [line[1] + line[0] * x for x in ends], "k--", linewidth=0.8, label="least squares, femora and hip bones"
+    )
+    axis.set_xlabel("edge_offset_mm: from the label's edge to the steepest fall of HU, mean, mm")
+    axis.set_ylabel("true mean surface error, mm")
+    axis.set_title("Pairs of virtual patients", fontsize=10)
+    axis.grid(linewidth=0.4)
+    axis.legend(fontsize=8)
+    figure.savefig(path, dpi=110, format="png")
+    plt.close(figure)

@@ -30,6 +30,7 @@ from hierbmd.simulation.options import PatientOptions
 from hierbmd.simulation.patient import virtual_patient
 
 MOVED_MM, ARM_MM = 1.0, 50.0
+BESIDE_PX = 20
 COLOURS = ((255, 80, 80), (80, 220, 80), (90, 150, 255), (255, 220, 60))
 
 
@@ -97,12 +98,16 @@ def _print(worst: Mapping[tuple[str, str], float]) -> None:
 
 def _picture(path: Path, density: Volume, bone: Mask, parts: list[Mask], axes: Positioned) -> None:
     camera, pose = standard_view(density.grid, bone, axes)
-    grey = np.repeat(windowed(project_density(density, bone, camera, pose))[..., None], 3, axis=-1)
-    painted = grey.copy()
+    areal = project_density(density, bone, camera, pose)
+    grey = np.repeat(windowed(areal)[..., None], 3, axis=-1)
+    painted, lowest = grey.copy(), 0
     for mask, colour in zip(parts, COLOURS, strict=False):
         seen = project_region(density, mask, camera, pose)[1] > 0
         painted[seen] = (0.65 * painted[seen] + 0.35 * np.array(colour)).astype(np.uint8)
-    both = np.hstack([grey, painted])[:380]
+        lowest = max(lowest, int(np.flatnonzero(seen.any(axis=1))[-1]))
+    # From above the bone to a bit below the regions.
+    highest = int(np.flatnonzero((areal > 0).any(axis=1))[0])
+    both = np.hstack([grey, painted])[max(highest - BESIDE_PX, 0) : lowest + 2 * BESIDE_PX]
     write_png(path, np.repeat(np.repeat(both, 2, axis=0), 2, axis=1))
 
 

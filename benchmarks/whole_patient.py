@@ -57,8 +57,8 @@ def measured(step: str, arguments: list[str], threads: int) -> dict[str, Any]:
     return {"step": step, "wall_s": wall_s, "cpu_s": used.ru_utime + used.ru_stime, "peak_mb": peak_mb}
 
 
-def measure(ct: Path, labels: Path, calibration: Path) -> None:
-    """Every region of both hips at the standard view, printed."""
+def measure(ct: Path, labels: Path, calibration: Path) -> dict[str, float]:
+    """Areal BMD of every region of both hips at the standard view, g/cm2."""
     from hierbmd.anatomy.hip import measure_hip
     from hierbmd.io.calibration_file import read_calibration
     from hierbmd.io.ct import read_volume
@@ -66,9 +66,11 @@ def measure(ct: Path, labels: Path, calibration: Path) -> None:
 
     volume = read_volume(ct)
     found = read_labels(labels, onto=volume.grid)
+    answer = {}
     for side in ("left", "right"):
         hip = measure_hip(volume, found, side, read_calibration(calibration))
-        print(side, {name: round(region.bmd.bmd_g_cm2, 3) for name, region in hip.regions.items()})
+        answer |= {f"{name}_{side}": round(region.bmd.bmd_g_cm2, 4) for name, region in hip.regions.items()}
+    return answer
 
 
 def whole(options: argparse.Namespace) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def whole(options: argparse.Namespace) -> dict[str, Any]:
     from hierbmd.io.ct import read_volume
 
     folder: Path = options.out / f"whole_{options.pixel_mm:g}_{options.interval_mm:g}"
-    (ct, _), (atlas, atlas_labels) = (made(folder, number, options) for number in (0, 1))
+    (ct, true_labels), (atlas, atlas_labels) = (made(folder, number, options) for number in (0, 1))
     hierbmd, line = [sys.executable, "-m", "hierbmd.cli"], folder / "calibration"
     bones = folder / "bones"
     steps = {
@@ -92,9 +94,11 @@ def whole(options: argparse.Namespace) -> dict[str, Any]:
     }
     on = machine(options.threads)
     rows = [measured(step, [str(word) for word in words], options.threads) for step, words in steps.items()]
-    return {"machine": on, "shape": list(read_volume(ct).grid.shape), "spacing_mm": options.pixel_mm, "steps": rows} | {
-        "interval_mm": options.interval_mm
-    }
+    by_labels = {"by atlas": bones / "labels.nii.gz", "true": true_labels}
+    values = {name: measure(ct, labels, line / "calibration.json") for name, labels in by_labels.items()}
+    sizes = {"shape": list(read_volume(ct).grid.shape), "spacing_mm": options.pixel_mm}
+    sizes |= {"interval_mm": options.interval_mm}
+    return {"machine": on, **sizes, "steps": rows, "bmd_g_cm2": values}
 
 
 if __name__ == "__main__":
@@ -111,7 +115,7 @@ if __name__ == "__main__":
     parser.add_argument("--measure", type=Path, nargs=3, metavar=("CT", "LABELS", "CALIBRATION"))
     chosen = parser.parse_args()
     if chosen.measure:
-        measure(*chosen.measure)
+        print(measure(*chosen.measure))
     elif chosen.make_only:
         for patient in (0, 1):
             made(chosen.out / f"whole_{chosen.pixel_mm:g}_{chosen.interval_mm:g}", patient, chosen)

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 import hierbmd.anatomy.atlas_warp as warp_module
 from hierbmd.anatomy.atlas import carried_labels, mirror_image
@@ -14,7 +15,7 @@ from hierbmd.anatomy.atlas_elastix import import_elastix
 from hierbmd.anatomy.atlas_grid import cubic_grid, placed_by_bone, sampled
 from hierbmd.anatomy.atlas_options import AtlasOptions
 from hierbmd.anatomy.atlas_quality import Carried, bone_quality
-from hierbmd.anatomy.atlas_refine import refined
+from hierbmd.anatomy.atlas_refine import EDGE_HU, refined
 from hierbmd.anatomy.atlas_warp import Atlas
 from hierbmd.anatomy.segmentation import checked_segmentation
 from hierbmd.anatomy.shape import subgrid
@@ -94,6 +95,19 @@ def test_refinement_brings_a_label_to_the_bones_edge_and_keeps_neighbours_apart(
         plain = np.count_nonzero((distances[number - 1] + error_mm < 0) != (truth == number))
         assert off < 0.25 * plain
         assert not np.any((found == number) & (truth == 3 - number))
+
+
+def test_refinement_does_not_widen_a_dense_bone_by_its_blur():
+    """A shell of 1200 HU seen by a scanner that blurs: above 150 HU it is half as large again."""
+    _, truth, distances, grid = _two_balls()
+    sharp = np.where(truth > 0, np.where(distances.min(axis=0) > -3.5, 1200.0, 200.0), 50.0)
+    hu = ndimage.gaussian_filter(sharp, 1.2).astype(np.float32)
+    found = refined(hu, distances, grid)
+    for number in (1, 2):
+        true = np.count_nonzero(truth == number)
+        assert np.count_nonzero((hu > EDGE_HU) & (np.argmin(distances, axis=0) == number - 1)) > 1.4 * true
+        assert np.count_nonzero(found == number) == pytest.approx(true, rel=0.1)
+        assert _dice(found == number, truth == number) > 0.95
 
 
 def _described(parts, hu, distances, grid, seen=True) -> Carried:
