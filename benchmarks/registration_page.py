@@ -40,8 +40,8 @@ bones' own projections at a random pose in white and cloudy noise, so that nothi
 """
 
 _TRUE_IMAGES = """Share of the stated 95 % intervals that hold the truth on the simulated radiographs of the first
-table, converged bones: here the CT's voxels, soft tissue, scatter and display are wrong as well, which the standard
-errors only partly know of.
+table, converged bones: here soft tissue, neighbours, scatter and display are wrong as well. What a bone's model lacks
+is much the same at every pose of one CT, so that a bone's runs are fewer independent draws than they are in number.
 
 """
 

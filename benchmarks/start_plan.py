@@ -13,8 +13,8 @@ Row = dict[str, Any]
 IMAGES = ("displayed", "linear")
 """A radiograph as a vendor shows it, or the negative logarithm of its exposure: `display` of the simulation off."""
 
-TUNING = ((2.5, 100), (5.0, 101))
-"""Sizes and numbers of the starts that choose the loops' rate and loss; no other part has them."""
+TUNING = {"displayed": ((2.5, 100),), "linear": ((2.5, 100), (5.0, 101))}
+"""Sizes and numbers of the starts that choose the loops' rate and loss on each image; no other part has them."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def tuning_cases() -> list[Case]:
     return [
         Case("our projector, Adam", 128, size, number, image, rates, loss)
         for image in IMAGES
-        for size, number in TUNING
+        for size, number in TUNING[image]
         for rates in RATES
         for loss in LOSSES
     ]

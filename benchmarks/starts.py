@@ -204,7 +204,7 @@ TIMED_STEPS = 3
 
 def time_steps(arena: Arena, system: str) -> Row:
     """The CPU seconds of a loop's step, median of three after one that warms up."""
-    size, number = TUNING[1]
+    size, number = TUNING["linear"][-1]
     pixels, truth = arena.shot(number, "linear")
     start = start_of(truth, arena.torso.centre_world_mm, size, number)
     loop = LOOPS[system](arena.task(truth))
