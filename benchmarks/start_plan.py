@@ -92,11 +92,11 @@ def tuning_cases() -> list[Case]:
 
 
 def best_of(rows: list[Row]) -> Best:
-    """By image, the rates and the loss with the most successes, among those the least median CPU time to success."""
+    """By image, the rates and the loss with the most successes, among those the fewest steps to success, median."""
 
     def merit(tried: tuple[Any, ...]) -> tuple[int, float]:
-        times = [row["success_s"] for row in rows if _tried(row) == tried]
-        good = [one for one in times if one is not None]
+        steps = [row["success_steps"] for row in rows if _tried(row) == tried]
+        good = [one for one in steps if one is not None]
         return len(good), -float(np.median(good)) if good else 0.0
 
     best: Best = {}

@@ -13,8 +13,8 @@ Parts = dict[str, dict[str, Any]]
 OURS = "hierbmd, one start"
 
 _RATES = """The loops' loss and learning rates (radians and mm), tried with our projector, which gives the same images
-in far less time, from starts that are in no other table; the best on each kind of image (most successes, then least
-time) is what every loop gets there. Displayed: a radiograph as a vendor shows it. Linear: the negative logarithm of its
+in far less time, from starts that are in no other table; the best on each kind of image (most successes, then fewest
+steps) is what every loop gets there. Displayed: a radiograph as a vendor shows it. Linear: the negative logarithm of its
 exposure, with scatter, noise and the beam's spectrum, which is what a loop's projections resemble most.
 
 """
@@ -45,15 +45,20 @@ def rates(found: Parts) -> str:
         case = Case.of(row["key"])
         groups.setdefault((case.image, case.loss, *case.rates), []).append(row)
     cells = [
-        [image, loss, f"{turn:g}", f"{shift:g}", *_successes(rows)]
+        [image, loss, f"{turn:g}", f"{shift:g}", _successes(rows)[0], _steps_of(rows)]
         for (image, loss, turn, shift), rows in sorted(groups.items())
     ]
-    head = ["image", "loss", "rate, rotation", "rate, translation", "success", "CPU s to success, median"]
+    head = ["image", "loss", "rate, rotation", "rate, translation", "success", "steps to success, median"]
     best = [
         f"{image}: {loss}, {rates[0]:g} and {rates[1]:g}"
         for image, (rates, loss) in best_of(found["rates"]["rows"]).items()
     ]
     return where(found["rates"]) + _RATES + table(head, cells) + "\nChosen: " + "; ".join(best) + ".\n"
+
+
+def _steps_of(rows: list[Row]) -> str:
+    arrived = [row["success_steps"] for row in rows if row["success_steps"] is not None]
+    return f"{np.median(arrived):g}" if arrived else "-"
 
 
 def _successes(rows: list[Row]) -> list[str]:
