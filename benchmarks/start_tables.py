@@ -14,8 +14,8 @@ OURS = "hierbmd, one start"
 
 _RATES = """The loops' loss and learning rates (radians and mm), tried with our projector, which gives the same images
 in far less time, from starts that are in no other table; the best on each kind of image (most successes, then fewest
-steps) is what every loop gets there. Displayed: a radiograph as a vendor shows it. Linear: the negative logarithm of its
-exposure, with scatter, noise and the beam's spectrum, which is what a loop's projections resemble most.
+steps) is what every loop gets there. Displayed: a radiograph as a vendor shows it. Linear: the negative logarithm of
+its exposure, with scatter, noise and the beam's spectrum, which is what a loop's projections resemble most.
 
 """
 
