@@ -41,7 +41,7 @@ def parts(options: argparse.Namespace) -> dict[str, Part]:
     from coverage_runs import COVERAGE_BONES, run_noisy
     from head_pair import DEPTH_CASES, run_depth, run_pair
     from start_plan import Case, best_of, plan, tuning_cases
-    from starts import LOOPS, Arena, run_case, time_steps
+    from starts import Arena, run_case, step_cases, time_steps
     from torso_trials import read_torso, run_trial
 
     torso = read_torso()
@@ -63,8 +63,8 @@ def parts(options: argparse.Namespace) -> dict[str, Part]:
             lambda key: run_noisy(torso, *key),
         ),
         "steps": Part(
-            lambda: [[system, pixels] for pixels in arenas for system in LOOPS],
-            lambda key: time_steps(arenas[key[1]], key[0]),
+            step_cases,
+            lambda key: time_steps(arenas[key[1]], key[0], key[2]),
         ),
         "rates": Part(lambda: [case.key for case in tuning_cases()], follow),
         "starts": Part(planned, follow),

@@ -117,7 +117,10 @@ def test_the_page_counts_what_the_rows_say(bench, tmp_path):
     shown = _row(0, "nanodrr, Adam", 5.0, None, "displayed", version="9.9")
     write("starts", [*ours, loop, _row(0, "nanodrr, Adam", 5.0, 30.0, success_steps=40, version="9.9"), shown])
     steps = {"our projector, Adam": 0.1, "nanodrr, Adam": 0.5}
-    write("steps", [{"system": name, "pixels": 128, "step_s": s, "version": "9.9"} for name, s in steps.items()])
+    write(
+        "steps",
+        [{"system": name, "pixels": 128, "samples": 150, "step_s": s, "version": "9.9"} for name, s in steps.items()],
+    )
     bench("registration_page").write_page(tmp_path, tmp_path / "docs")
     page = (tmp_path / "docs" / "benchmarks" / "registration.md").read_text(encoding="utf-8")
     assert "| hip_left | 7.00 | 9.00 | 1.00 | 1 of 3 (33 %) | 2 of 3 (67 %) | 1 |" in page
@@ -125,6 +128,6 @@ def test_the_page_counts_what_the_rows_say(bench, tmp_path):
     assert "| linear | 128 | 5 | nanodrr, Adam (9.9) | 1 of 1 (100 %) | 30.00 | 300 | 2.00 | 9 |" in page
     assert "| displayed | nanodrr, Adam | 0 of 1 |" in page
     assert "2 of 2 were called converged, 0 of them wrongly" in page
-    assert "| 128 | nanodrr, Adam (9.9) | 0.500 | 5 |" in page
+    assert "| 128 | nanodrr, Adam (9.9) | 150 | 0.500 | 5 |" in page
     assert "| hip_left | 2 | 50 % |" in page
     assert (tmp_path / "docs" / "images" / "registration_capture.png").stat().st_size > 1000
