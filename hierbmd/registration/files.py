@@ -22,6 +22,7 @@ from hierbmd.registration.options import RegistrationOptions
 from hierbmd.registration.outcome import AXES, BoneRegistration
 from hierbmd.registration.overlay import overlay
 from hierbmd.registration.review import review_of
+from hierbmd.registration.uncertainty import INTERVAL_95
 
 REGISTRATION_FILE, INTRINSICS_FILE = "registration.json", "intrinsics.json"
 AXES_NOTE = (
@@ -61,6 +62,7 @@ def write_registrations(
         "research_use_only": RESEARCH_USE_ONLY,
         "frame": "LPS-mm",
         "uncertainty_axes": AXES_NOTE,
+        "standard_errors_to_95_interval": INTERVAL_95,
         "trajectory_columns": list(AXES),
         "burned_in_annotation": radiograph.burned_in_annotation,
         "start": geometry_to_json(start),

@@ -130,4 +130,5 @@ def test_the_page_counts_what_the_rows_say(bench, tmp_path):
     assert "2 of 2 were called converged, 0 of them wrongly" in page
     assert "| 128 | nanodrr, Adam (9.9) | 150 | 0.500 | 5 |" in page
     assert "| hip_left | 2 | 50 % |" in page
+    assert "Of a Gaussian's 1.96 standard errors\n50.0 % hold the truth" in page
     assert (tmp_path / "docs" / "images" / "registration_capture.png").stat().st_size > 1000

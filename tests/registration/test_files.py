@@ -61,6 +61,7 @@ def test_files_of_a_converged_and_of_a_lost_bone(small_pelvis, radiograph, start
     assert femur["outcome"].startswith("flat")
     assert femur["uncertainty"]["depth_mm"] is None
     assert "Research use only" in written["research_use_only"]
+    assert written["standard_errors_to_95_interval"] > 1.96, "bones' misfit is more than a Gaussian's"
     assert np.allclose(read_geometry(tmp_path / "hip_left.geometry.json").camera_from_world, start)
     assert not (tmp_path / "femur_left.geometry.json").exists()
     assert (tmp_path / "femur_left.png").stat().st_size > 1000
