@@ -266,8 +266,10 @@ def _whole(found: Mapping[str, Any]) -> str:
     pairs = [(name, true, values["by atlas"][name]) for name, true in values["true"].items()]
     off = [[name.replace("_", " "), f"{a:.3f}", f"{b:.3f}", f"{100.0 * (b / a - 1.0):+.1f}"] for name, a, b in pairs]
     head = ("step", "wall, s", "CPU, s", "peak memory, MB")
-    said += table(head, lines) + "\nAreal BMD of that patient by the carried labels and by the true ones:\n\n"
-    return said + table(("region", "true labels, g/cm2", "labels by atlas, g/cm2", "off by, %"), off)
+    dice = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in found["dice"].items())
+    said += table(head, lines) + f"\nDice of its labels: {dice}.\n\n"
+    said += "Its areal BMD as measured by these steps, and by its own density and labels without a scanner:\n\n"
+    return said + table(("region", "true, g/cm2", "measured, g/cm2", "off by, %"), off)
 
 
 def _real(found: Mapping[str, Any]) -> str:

@@ -73,6 +73,35 @@ def measure(ct: Path, labels: Path, calibration: Path) -> dict[str, float]:
     return answer
 
 
+def truth(number: int, options: argparse.Namespace) -> dict[str, float]:
+    """The same of the patient's own density by its own labels, without a scanner."""
+    from hierbmd.anatomy.areal import areal_bmd
+    from hierbmd.anatomy.femur import femur_axes
+    from hierbmd.anatomy.regions import hip_regions
+    from hierbmd.simulation.options import PatientOptions
+    from hierbmd.simulation.patient import virtual_patient
+
+    patient = virtual_patient(number, PatientOptions(spacing_mm=BODY_MM, seed=options.seed))
+    answer = {}
+    for side in ("left", "right"):
+        femur, grid = patient.labels.mask(f"femur_{side}"), patient.labels.grid
+        axes = femur_axes(femur, grid)
+        for name, mask in hip_regions(femur, grid, axes).items():
+            answer[f"{name}_{side}"] = round(areal_bmd(patient.density, mask, axes).bmd_g_cm2, 4)
+    return answer
+
+
+def overlap(carried: Path, true: Path) -> dict[str, float]:
+    """Dice of each bone that both label maps have."""
+    from segmentation import dice
+
+    from hierbmd.io.labels import read_labels
+
+    found, real = read_labels(carried), read_labels(true)
+    names = [name for name in found.names_present if name in real.names_present]
+    return {name: round(dice(found.mask(name), real.mask(name)), 4) for name in names}
+
+
 def whole(options: argparse.Namespace) -> dict[str, Any]:
     """Every step of one patient, and what there was to do."""
     from hierbmd.io.ct import read_volume
@@ -94,11 +123,11 @@ def whole(options: argparse.Namespace) -> dict[str, Any]:
     }
     on = machine(options.threads)
     rows = [measured(step, [str(word) for word in words], options.threads) for step, words in steps.items()]
-    by_labels = {"by atlas": bones / "labels.nii.gz", "true": true_labels}
-    values = {name: measure(ct, labels, line / "calibration.json") for name, labels in by_labels.items()}
+    carried = bones / "labels.nii.gz"
+    values = {"by atlas": measure(ct, carried, line / "calibration.json"), "true": truth(0, options)}
     sizes = {"shape": list(read_volume(ct).grid.shape), "spacing_mm": options.pixel_mm}
     sizes |= {"interval_mm": options.interval_mm}
-    return {"machine": on, **sizes, "steps": rows, "bmd_g_cm2": values}
+    return {"machine": on, **sizes, "steps": rows, "bmd_g_cm2": values, "dice": overlap(carried, true_labels)}
 
 
 if __name__ == "__main__":

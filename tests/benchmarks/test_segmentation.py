@@ -62,6 +62,7 @@ def test_the_page_says_what_the_files_say(bench, tmp_path):
     steps = [{"step": "calibrate", "wall_s": 20.0, "cpu_s": 30.0, "peak_mb": 7000.0}]
     whole = {"machine": on, "shape": [4, 4, 4], "spacing_mm": 1.0, "interval_mm": 2.0, "steps": steps}
     whole["bmd_g_cm2"] = {"by atlas": {"total_hip_left": 0.882}, "true": {"total_hip_left": 0.9}}
+    whole["dice"] = {"femur_left": 0.9654}
     files = _files(lambda offset: 0.5 * offset) | {"machine": on, "whole_patient": whole}
     page.write_page(files, tmp_path / "page.md", tmp_path)
     text = (tmp_path / "page.md").read_text()
@@ -71,6 +72,7 @@ def test_the_page_says_what_the_files_say(bench, tmp_path):
     assert "| one, stopped at 0 of the displacement | 4 | 4 | - |" in text
     assert "6 GB: missed." in text
     assert "| total hip left | 0.900 | 0.882 | -2.0 |" in text
+    assert "femur left 0.965" in text
     assert (tmp_path / "atlas_quality.png").stat().st_size > 10_000
     assert len(json.loads((tmp_path / "page.json").read_text())["virtual"]) == 4 * 3 * len(BONES)
     page.write_page(_files(lambda offset: 3.0 * offset) | {"machine": on}, tmp_path / "page.md", tmp_path)
