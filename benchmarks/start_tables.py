@@ -32,8 +32,8 @@ _SPEED = """The skeleton of the torso CT as one rigid body, on the same images, 
 run. A start of size s lies s degrees about a random axis, 2 s mm in plane and 4 s mm in depth from the truth. Time to
 success, for all: CPU seconds until the pose is within 2 mm and stays there. Ours does not know that it has arrived: it
 returns later, with outcome and errors, after the seconds of the column beside. An Adam loop is given up after 80 steps
-or 240 CPU seconds. nanodrr and DiffDRR march 150 samples a ray, a step just below a voxel; what the 500 that
-they document cost is in the next table. Reading the CT is left out for all.
+or 240 CPU seconds. nanodrr and DiffDRR march 150 samples a ray, a step just below a voxel; they document 500, which
+costs more and sees no more of this CT. Reading the CT is left out for all.
 
 """
 
