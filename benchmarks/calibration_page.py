@@ -99,7 +99,7 @@ def internal_table(rows: list[Row]) -> str:
     head = ("calibrated by", "patients", "refused", "slope: mean, SD, largest error (%)")
     head = (*head, *(f"at {at} mg/cm3: mean, SD (mg/cm3)" for at in DENSITIES_MG_CM3), "95 % interval holds the slope")
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for name in ("phantom", "tissues", "tissues, voltage known"):
+    for name in ("by phantom", "tissues", "tissues, voltage known"):
         read = [row[name] for row in mine if "refused" not in row[name]]
         slopes = np.array([one["slope_percent"] for one in read])
         cells = [name, str(len(mine)), str(len(mine) - len(read))]

@@ -39,7 +39,7 @@ def internal_trial(phantom: str, number: int, kind: str) -> Row:
     labels = resample_labels(patient.labels, found.volume.grid)
     row: Row = {"phantom": phantom, "number": number, "kind": kind, "kvp": options.kvp, "outcome": "calibrated"}
     ways = {
-        "phantom": lambda: calibrate_by_phantom(found.volume, found.phantom.phantom),
+        "by phantom": lambda: calibrate_by_phantom(found.volume, found.phantom.phantom),
         "tissues": lambda: calibrate_internally(found.volume, labels),
         "tissues, voltage known": lambda: calibrate_internally(found.volume, labels, kvp=options.kvp),
     }
