@@ -61,6 +61,8 @@ def tables(rows: list[Row]) -> str:
     for phantom in phantom_names():
         mine = [row for row in rows if row["phantom"] == phantom and not row["kind"]]
         fits = [row for row in mine if row["outcome"] == "calibrated"]
+        if not fits:
+            continue
         worst = max(abs(row["insert_error_mg_cm3"]) for row in fits)
         share = max(
             abs(row["insert_error_mg_cm3"]) / (INSERT_MG_CM3 + INSERT_SHARE * abs(row["insert_mg_cm3"])) for row in fits
