@@ -103,7 +103,7 @@ def make_body(
     metal = metal_near(values, mask, metal_hu)
     dense = values > around_hu + _RIM_EXCESS_HU
     whole = mask | _rim(dense, mask, np.isin(labels.ids[box], _bone_ids(labels)))
-    ids = np.where(whole & ~metal, 1, 0).astype(np.uint8)
+    ids = whole.astype(np.uint8)
     ids[metal] = 2
     has_metal = bool(metal.any())
     names = (BONE, METAL) if has_metal else (BONE,)
