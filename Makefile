@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= out
 WORKERS ?= 2
 # `make study`: virtual patients to train on, those of its learning curve, and what the hierarchy is compared with beside
-# its own variants (empty for none), on hips and on lumbar radiographs of the same patients.
+# its own variants (empty for none). `make study-lumbar` is the same on lumbar radiographs of the same patients.
 PATIENTS ?= 100
 SIZES ?= 25,50
 BASELINES ?= deep_radiomics
@@ -14,7 +14,7 @@ STUDY = $(BIN)/hierbmd study --workers $(WORKERS) --patients $(PATIENTS) --sizes
 # One BLAS thread a test process: the tests run side by side.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=Agg
 
-.PHONY: install demo study study-full test test-slow test-elastix test-radiomics coverage lint format wheel-check bench bench-registration bench-training clean
+.PHONY: install demo study study-lumbar study-full test test-slow test-elastix test-radiomics coverage lint format wheel-check bench bench-registration bench-training clean
 
 install: $(VENV)/.installed
 
@@ -31,6 +31,8 @@ demo: install
 study: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-radiomics.txt
 	$(STUDY) --out $(OUT)/study --baselines="$(BASELINES)"
+
+study-lumbar: install
 	$(STUDY) --out $(OUT)/study-lumbar --region lumbar_l1_l4 --baselines="$(LUMBAR_BASELINES)"
 
 study-full: install
