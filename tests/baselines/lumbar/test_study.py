@@ -55,6 +55,7 @@ def large_dataset(lumbar_dataset: Path, tmp_path: Path) -> Path:
     return tmp_path / "large"
 
 
+@pytest.mark.slow
 def test_a_small_study_has_it_in_the_table(large_dataset: Path, tmp_path: Path) -> None:
     """Through the command: the three of the hierarchy, the lumbar-and-femur system, the mean."""
     small = ["--sizes", "16", "--epochs", "1,1,1", "--workers", "1", "--bootstrap-samples", "100", "--quick"]
