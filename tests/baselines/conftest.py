@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from hierbmd.baselines.radiomics.features import FeatureTable
+from hierbmd.cli.main import main
 from hierbmd.data.pairs import PairRecord
 from hierbmd.geometry import Side, View
 from hierbmd.io.dataset import read_dataset, write_view
@@ -103,3 +106,19 @@ def _record(subject: str, side: Side, bmd_g_cm2: float) -> PairRecord:
 def table_of():
     """`made_up_table`."""
     return made_up_table
+
+
+@pytest.fixture
+def refused_by_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[Path, Path, Any], str]:
+    """What `evaluate` says, in one line, of a model on a data set whose card says otherwise; nothing is written."""
+
+    def evaluate(model: Path, data: Path, changed: Any) -> str:
+        dataset = read_dataset(data)
+        write_view(tmp_path / "other", replace(dataset, card=replace(dataset.card, **changed)))
+        arguments = ["--model", model, "--data", tmp_path / "other", "--out", tmp_path / "out"]
+        assert main(["evaluate", *map(str, arguments)]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert not (tmp_path / "out").exists()
+        return line
+
+    return evaluate

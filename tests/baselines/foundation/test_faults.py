@@ -163,12 +163,6 @@ def test_code_in_the_configuration_is_no_backbone(tmp_path: Path, capsys: pytest
     ],
 )
 def test_it_is_not_judged_in_another_mineral_or_region(
-    lora_run: Path, low_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: Any, said: str
+    lora_run: Path, low_dataset: Path, refused_by_evaluate: Callable[..., str], changed: Any, said: str
 ) -> None:
-    dataset = read_dataset(low_dataset)
-    write_view(tmp_path / "other", replace(dataset, card=replace(dataset.card, **changed)))
-    arguments = ["--model", lora_run, "--data", tmp_path / "other", "--out", tmp_path / "out"]
-    assert main(["evaluate", *map(str, arguments)]) == 1
-    assert said in (error := capsys.readouterr().err)
-    assert error.count("\n") == 1
-    assert not (tmp_path / "out").exists()
+    assert said in refused_by_evaluate(lora_run, low_dataset, changed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hierbmd.data.density import DensityClass, Material
 from hierbmd.errors import BadConfig, BadManifest, UntrustedWeights, WrongWeights
 from hierbmd.evaluation.cases import half_of
 from hierbmd.io.atomic import read_json, write_json
-from hierbmd.io.dataset import read_dataset, write_view
+from hierbmd.io.dataset import read_dataset
 from hierbmd.io.weights import write_weights
 from hierbmd.predict import load_predictor
 from hierbmd.training.options import LoopOptions
@@ -156,12 +157,6 @@ def test_too_few_patients_are_refused(lumbar_dataset: Path, tmp_path: Path) -> N
     ],
 )
 def test_it_is_not_judged_in_another_mineral_or_region(
-    run: Path, lumbar_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: Any, said: str
+    run: Path, lumbar_dataset: Path, refused_by_evaluate: Callable[..., str], changed: Any, said: str
 ) -> None:
-    dataset = read_dataset(lumbar_dataset)
-    write_view(tmp_path / "other", replace(dataset, card=replace(dataset.card, **changed)))
-    arguments = ["--model", run, "--data", tmp_path / "other", "--out", tmp_path / "out"]
-    assert main(["evaluate", *map(str, arguments)]) == 1
-    assert said in (error := capsys.readouterr().err)
-    assert error.count("\n") == 1
-    assert not (tmp_path / "out").exists()
+    assert said in refused_by_evaluate(run, lumbar_dataset, changed)
