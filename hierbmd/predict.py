@@ -90,8 +90,11 @@ class NetworkPredictor:
         """Read a half image, (H, W) on the card's frame; images come back in the same canonical look."""
         return self.read_half(half)[0]
 
-    def read_half(self, half: Half) -> tuple[Prediction, list[Tensor]]:
-        """What `predict_half` says, and the encoder's features of the image, finest first, (1, C_i, h_i, w_i)."""
+    def read_half(self, half: Half, *, readings: int | None = None) -> tuple[Prediction, list[Tensor]]:
+        """What `predict_half` says, and the encoder's features of the image, finest first, (1, C_i, h_i, w_i).
+
+        `readings` stands in for the card's: who does not ask for the BMD needs no moved copies.
+        """
         import torch
 
         from hierbmd.models.moved import moved_copies
@@ -109,7 +112,7 @@ class NetworkPredictor:
                 features = self.network.encode(pixels)
                 output = self.network.decode(features, pixels.shape[-2:])
                 value = output.region_mean
-            copies = itertools.islice(moved_copies(pixels, self.card.readout.readings), 1, None)
+            copies = itertools.islice(moved_copies(pixels, readings or self.card.readout.readings), 1, None)
             raw_g_cm2 = float(torch.stack([value, *map(self._bmd_of, copies)]).mean())
             if self.distance is not None and self.card.novelty is not None:
                 novelty = float(self.distance(feature_means(features))[0]) / self.card.novelty.limit

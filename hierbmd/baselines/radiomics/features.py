@@ -78,7 +78,7 @@ def image_features(
 
     from hierbmd.models.novelty import feature_means, region_means
 
-    read, features = encoder.read_half(half)
+    read, features = encoder.read_half(half, readings=1)
     inside = read.region_mask if region is None else region
     named = {f"deep.image_{i:03d}": float(x) for i, x in enumerate(feature_means(features)[0])}
     if inside is None or not inside.any():

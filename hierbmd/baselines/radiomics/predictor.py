@@ -43,7 +43,7 @@ class RadiomicsPredictor:
         row = np.array([[features.get(name, math.nan) for name in self.model.columns]])
         bmd_g_cm2, risk = (float(x) for x in self.model.read(row)[0])
         interval = None if self.card.readout is None else self.card.readout.interval(bmd_g_cm2)
-        seen = self.encoder.predict_half(half)
+        seen, _ = self.encoder.read_half(half, readings=1)
         flags = seen.flags
         unknown = [name for name, x in zip(self.model.columns, row[0], strict=True) if math.isnan(x)]
         if unknown:
