@@ -287,6 +287,19 @@ def coarse_patient() -> Any:
     return virtual_patient(1, PatientOptions(spacing_mm=3.0))
 
 
+def _true_poses(volume: Any, labels: Any, radiograph: Any, start: Any, *, bones: Any, options: Any) -> Any:
+    from hierbmd.registration.outcome import BoneRegistration, Outcome, Uncertainty
+
+    sure = Uncertainty(*[0.1] * 8)
+    return {b: BoneRegistration(b, start.camera_from_world, Outcome.CONVERGED, 0.9, sure, (), 0.0) for b in bones}
+
+
+@pytest.fixture(scope="session")
+def true_poses() -> Any:
+    """A registrar that finds every bone, surely, where it starts."""
+    return _true_poses
+
+
 @pytest.fixture(scope="session")
 def one_bone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
     """A folder with a CT of one bone, femur_right, its labels, a radiograph and a start; the true pose; the labels.

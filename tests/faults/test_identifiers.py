@@ -25,16 +25,10 @@ from hierbmd.io.dicom_write import DicomOptions, write_radiograph_dicom
 from hierbmd.io.image import write_labels, write_volume
 from hierbmd.io.salt import made_salt, read_salt
 from hierbmd.pairing.options import PairingOptions, RowOptions
-from hierbmd.registration.outcome import BoneRegistration, Outcome, Uncertainty
 
 CAMERA = Camera(1150.0, (128, 128), (3.2, 3.2))
 NAMES = ("Meierhuber", "Zenobia", "4711", "Wald")
 """What stands in the manifest's ids, paths and unknown columns, and in the DICOM header."""
-
-
-def _true_poses(volume: Any, labels: Any, radiograph: Any, start: Any, *, bones: Any, options: Any) -> Any:
-    sure = Uncertainty(*[0.1] * 8)
-    return {b: BoneRegistration(b, start.camera_from_world, Outcome.CONVERGED, 0.9, sure, (), 0.0) for b in bones}
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +54,11 @@ def manifest(coarse_patient: Any, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="module")
-def prepared(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def prepared(manifest: Path, tmp_path_factory: pytest.TempPathFactory, true_poses: Any) -> tuple[Path, Path]:
     """The data set and the salt of it."""
     out, salt = tmp_path_factory.mktemp("out") / "dataset", manifest.parent / "salt"
     row = RowOptions(pairing=PairingOptions(frame=HalfFrame((64, 128), (3.2, 3.2))))
-    prepare(manifest, out, PrepareOptions(row=row, salt=salt), registrar=_true_poses)
+    prepare(manifest, out, PrepareOptions(row=row, salt=salt), registrar=true_poses)
     return out, salt
 
 

@@ -21,7 +21,6 @@ from hierbmd.io.dicom_write import write_radiograph_dicom
 from hierbmd.io.image import write_labels, write_volume
 from hierbmd.pairing.jitter import turn_about
 from hierbmd.pairing.options import JitterOptions, PairingOptions, RowOptions
-from hierbmd.registration.outcome import BoneRegistration, Outcome, Uncertainty
 from hierbmd.rigid import transform_points
 from hierbmd.training.data import FoldChoice, PairData
 
@@ -34,13 +33,8 @@ OPTIONS = PrepareOptions(
 )
 
 
-def _true_poses(volume: Any, labels: Any, radiograph: Any, start: Any, *, bones: Any, options: Any) -> Any:
-    sure = Uncertainty(*[0.1] * 8)
-    return {b: BoneRegistration(b, start.camera_from_world, Outcome.CONVERGED, 0.9, sure, (), 0.0) for b in bones}
-
-
 @pytest.fixture(scope="module")
-def dataset(coarse_patient: Any, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def dataset(coarse_patient: Any, tmp_path_factory: pytest.TempPathFactory, true_poses: Any) -> Dataset:
     """One patient to train on and one to validate on (the same body at another pose), two jittered pairs a side."""
     folder = tmp_path_factory.mktemp("jitter")
     write_volume(folder / "ct.nii.gz", coarse_patient.volume)
@@ -59,7 +53,7 @@ def dataset(coarse_patient: Any, tmp_path_factory: pytest.TempPathFactory) -> Da
     with (folder / "manifest.csv").open("w", newline="") as stream:
         header = ["subject", "ct", "labels", "radiograph", "calibration", "pose", "split", "simulated"]
         csv.writer(stream).writerows([header, *rows])
-    prepare(folder / "manifest.csv", folder / "out", OPTIONS, registrar=_true_poses)
+    prepare(folder / "manifest.csv", folder / "out", OPTIONS, registrar=true_poses)
     return read_dataset(folder / "out")
 
 

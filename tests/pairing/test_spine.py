@@ -28,7 +28,6 @@ from hierbmd.io.dicom_write import write_radiograph_dicom
 from hierbmd.io.image import write_labels, write_volume
 from hierbmd.pairing.make import pair_images
 from hierbmd.pairing.options import JitterOptions, PairingOptions, RowOptions
-from hierbmd.registration.outcome import BoneRegistration, Outcome, Uncertainty
 from hierbmd.rigid import rigid_matrix
 from hierbmd.simulation.options import PatientOptions
 from hierbmd.simulation.patient import VirtualPatient, virtual_patient
@@ -38,12 +37,6 @@ CAMERA = Camera(1150.0, (128, 160), (2.4, 2.4))
 FRAME = HalfFrame((80, 112), (2.8, 2.8))
 PAIRING = PairingOptions(frame=FRAME, region=RegionOptions(region="lumbar_l1_l4"))
 OPTIONS = PrepareOptions(row=RowOptions(pairing=PAIRING), row_limit_s=None)
-
-
-def _true_poses(volume: Any, labels: Any, radiograph: Any, start: Any, *, bones: Any, options: Any) -> Any:
-    """Every vertebra stands where it starts."""
-    sure = Uncertainty(*[0.1] * 8)
-    return {b: BoneRegistration(b, start.camera_from_world, Outcome.CONVERGED, 0.9, sure, (), 0.0) for b in bones}
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +71,13 @@ def _manifest(folder: Path, *rows: dict[str, str]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def dataset(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def dataset(files: Path, tmp_path_factory: pytest.TempPathFactory, true_poses: Any) -> Dataset:
     """One lumbar row, and one whose radiograph is of both hips."""
     folder = tmp_path_factory.mktemp("prepared")
     shutil.copytree(files, folder / "in")
     lumbar = {"subject": "P1", "radiograph": "spine.dcm", "side": "none"}
     manifest = _manifest(folder / "in", lumbar, {"subject": "P2", "radiograph": "hips.dcm", "side": "both"})
-    prepare(manifest, folder / "out", OPTIONS, registrar=_true_poses)
+    prepare(manifest, folder / "out", OPTIONS, registrar=true_poses)
     return read_dataset(folder / "out")
 
 
@@ -167,26 +160,30 @@ def test_a_part_of_a_neighbour_moves_with_the_level_that_it_stands_in(patient: V
     assert (parts["L1"] & spine.vertebrae["T12"]).sum() == (region & spine.vertebrae["T12"]).sum()
 
 
-def test_one_level_alone_can_be_the_target(files: Path, tmp_path: Path, patient: VirtualPatient) -> None:
+def test_one_level_alone_can_be_the_target(
+    files: Path, tmp_path: Path, patient: VirtualPatient, true_poses: Any
+) -> None:
     shutil.copytree(files, tmp_path / "in")
     manifest = _manifest(tmp_path / "in", {"subject": "P1", "radiograph": "spine.dcm", "side": "none"})
     pairing = PairingOptions(frame=FRAME, region=RegionOptions(region="lumbar_l2"))
     options = PrepareOptions(row=RowOptions(pairing=pairing), row_limit_s=None)
-    prepare(manifest, tmp_path / "out", options, registrar=_true_poses)
+    prepare(manifest, tmp_path / "out", options, registrar=true_poses)
     one = read_dataset(tmp_path / "out")
     assert one.card.region == "lumbar_l2"
     spine = measure_spine(patient.volume, patient.labels, patient.calibration)
     assert one.records[0].bmd_g_cm2 == pytest.approx(spine.regions["lumbar_l2"].bmd.bmd_g_cm2)
 
 
-def test_a_vertebra_that_is_not_labelled_is_named(files: Path, tmp_path: Path, patient: VirtualPatient) -> None:
+def test_a_vertebra_that_is_not_labelled_is_named(
+    files: Path, tmp_path: Path, patient: VirtualPatient, true_poses: Any
+) -> None:
     shutil.copytree(files, tmp_path / "in")
     names = {name: number for name, number in patient.labels.scheme.items() if name != "vertebrae_L2"}
     ids = np.where(patient.labels.ids == patient.labels.id_of("vertebrae_L2"), 0, patient.labels.ids)
     write_labels(tmp_path / "in" / "labels.nii.gz", LabelMap(ids, patient.labels.grid, names))
     manifest = _manifest(tmp_path / "in", {"subject": "P1", "radiograph": "spine.dcm", "side": "none"})
     with pytest.raises(Exception, match="not one pair could be made"):
-        prepare(manifest, tmp_path / "out", OPTIONS, registrar=_true_poses)
+        prepare(manifest, tmp_path / "out", OPTIONS, registrar=true_poses)
     assert "not in the label map: vertebrae_L2" in (tmp_path / "out" / "refusals.csv").read_text()
 
 
